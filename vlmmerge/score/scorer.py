@@ -1,0 +1,122 @@
+"""From answers to scores: the metrics by name, prepared once for a set of samples.
+
+Knows every metric's name and the form of a signature. Knows no formula.
+"""
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vlmmerge import __version__
+from vlmmerge.errors import ScoreError
+from vlmmerge.score.chrf import CHRF
+from vlmmerge.score.cider import CIDER
+from vlmmerge.score.exact import EXACT
+from vlmmerge.score.facts import FACTS
+from vlmmerge.score.japanese import JAPANESE
+from vlmmerge.score.metric import Metric, Prepared, Score, Targets
+from vlmmerge.score.rouge import ROUGE_L
+from vlmmerge.score.statistics import combine_all, combine_each, interval, paired_interval
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Metrics that have read their targets; scores any number of answers to the same samples. Made by `prepare`."""
+
+    num_samples: int
+    prepared: Mapping[str, Prepared]
+
+    def score(self, answers: Sequence[str], *, intervals: bool = True) -> dict[str, Score]:
+        """Score one answer a sample, in the samples' order.
+
+        Args:
+            answers: As many as there are samples.
+            intervals: False leaves the bootstrap out, for the search's inner loop; `low` and `high` are NaN then.
+
+        Raises:
+            ScoreError: Too few or too many answers.
+        """
+        if len(answers) != self.num_samples:
+            raise ScoreError(f"{len(answers)} answers, wanted one for each of {self.num_samples} samples")
+        return {name: self._score_one(name, answers, intervals) for name in self.prepared}
+
+    def _score_one(self, name: str, answers: Sequence[str], intervals: bool) -> Score:
+        combine = METRICS[name].combine
+        statistics = self.prepared[name].statistics(answers)
+        low, high = interval(statistics, combine) if intervals else (math.nan, math.nan)
+        return Score(
+            metric=name,
+            value=combine_all(statistics, combine),
+            low=low,
+            high=high,
+            num_samples=self.num_samples,
+            signature="|".join([name, f"n:{self.num_samples}", *self.prepared[name].signature, f"v:{__version__}"]),
+            per_sample=tuple(combine_each(statistics, combine).tolist()),
+            statistics=tuple(map(tuple, statistics.tolist())),
+        )
+
+
+def prepare(metric_names: Iterable[str], targets: Targets) -> Scorer:
+    """Read the targets once for each metric.
+
+    Raises:
+        ScoreError: A metric is unknown, there are no samples, or something that a metric needs is missing.
+    """
+    names = list(dict.fromkeys(metric_names))
+    faults = [_unknown(name) for name in names if name not in METRICS]
+    if faults:
+        raise ScoreError("unknown metric", details=faults, hint=f"known: {', '.join(METRICS)}")
+    if not targets.references:
+        raise ScoreError("there are no samples to score")
+    return Scorer(len(targets.references), {name: METRICS[name].prepare(targets) for name in names})
+
+
+def objective(scores: Mapping[str, Score], weights: Mapping[str, float]) -> float:
+    """The weighted sum of scores that a search makes higher.
+
+    Raises:
+        ScoreError: A weight names a metric that was not scored.
+    """
+    missing = [name for name in weights if name not in scores]
+    if missing:
+        raise ScoreError("the objective names metrics that were not scored", details=missing)
+    return math.fsum(weight * scores[name].value for name, weight in weights.items())
+
+
+def paired_difference(a: Score, b: Score) -> tuple[float, float, float]:
+    """How much better `a` is than `b` on the same samples, with the 95 % interval of a paired bootstrap.
+
+    Args:
+        a, b: Scores of one metric over the same samples in the same order.
+
+    Returns:
+        (difference, low, high); an interval without 0 says that the difference is not the samples' luck.
+
+    Raises:
+        ScoreError: The signatures differ, so the two numbers cannot be compared.
+    """
+    if a.signature != b.signature:
+        raise ScoreError(
+            "scores with different signatures cannot be compared",
+            details=[a.signature, b.signature],
+            hint="score both on the same samples with the same metric and version",
+        )
+    return paired_interval(np.array(a.statistics), np.array(b.statistics), METRICS[a.metric].combine)
+
+
+def _unknown(name: str) -> str:
+    nearest = difflib.get_close_matches(name, METRICS, n=1)
+    return f"{name} (did you mean {nearest[0]}?)" if nearest else name
+
+
+METRICS: dict[str, Metric] = {
+    "cider": CIDER,
+    "rouge_l": ROUGE_L,
+    "chrf": CHRF,
+    "exact": EXACT,
+    "japanese": JAPANESE,
+    "facts": FACTS,
+}
