@@ -1,0 +1,114 @@
+"""Blending in place into a live model, and the same bits for the export.
+
+Knows resident parents and live parameters by slot. Does not know the model that they belong to, nor files.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+
+import torch
+from torch import Tensor
+
+from vlmmerge.anatomy import Slot
+from vlmmerge.blend import blend_slot
+from vlmmerge.errors import VlmMergeError
+from vlmmerge.genome import Ratios
+
+Tower = Mapping[Slot, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class LiveBlender:
+    """Parents' language towers that stay where the model runs, and the live parameters that candidates are written to.
+
+    Args:
+        method: A name in `METHODS`.
+        seed: For the masks of methods that draw them.
+        base: The base's language tower, any float dtypes.
+        parents: The language towers of `vlm` (a copy, since the live one is overwritten) and of each LLM, by name.
+        live: The live model's language tower. Two slots that share one parameter (a tied head) come as one slot.
+        store_dtypes: The dtype that each slot has in the exported file.
+    """
+
+    method: str
+    seed: int
+    base: Tower
+    parents: Mapping[str, Tower]
+    live: Mapping[Slot, torch.nn.Parameter]
+    store_dtypes: Mapping[Slot, torch.dtype]
+
+    def __post_init__(self) -> None:
+        live_storages = [_storage(parameter) for parameter in self.live.values()]
+        assert len(set(live_storages)) == len(live_storages), "two slots share one live parameter: leave one slot out"
+        resident = {_storage(tensor) for tower in self._towers() for tensor in tower.values()}
+        assert resident.isdisjoint(live_storages), "a resident parent shares storage with the live model: copy it first"
+        for slot, parameter in self.live.items():
+            shapes = [tuple(tower[slot].shape) for tower in self._towers()]
+            assert set(shapes) == {tuple(parameter.shape)}, f"{slot}: live {tuple(parameter.shape)}, resident {shapes}"
+
+    def write(self, ratios: Ratios) -> None:
+        """Blend all slots into the live parameters, in place, rounded to the store dtype: what is scored is what ships.
+
+        Raises:
+            VlmMergeError: A blended value is not finite. The live model is then part old, part new: write another
+                candidate before using it.
+        """
+        with torch.no_grad():
+            for slot, tensor in self.tensors(ratios):
+                self.live[slot].copy_(tensor)
+
+    def tensors(self, ratios: Ratios) -> Iterator[tuple[Slot, Tensor]]:
+        """Blend slot by slot: see `blend_tower`."""
+        return blend_tower(self.method, self.base, self.parents, ratios, self.store_dtypes, seed=self.seed)
+
+    def _towers(self) -> Iterator[Tower]:
+        return chain([self.base], self.parents.values())
+
+
+def blend_tower(
+    method: str,
+    base: Tower,
+    parents: Mapping[str, Tower],
+    ratios: Ratios,
+    store_dtypes: Mapping[Slot, torch.dtype],
+    *,
+    seed: int,
+) -> Iterator[tuple[Slot, Tensor]]:
+    """Blend the slots of `store_dtypes` one by one, in memory or from files: the same bits either way.
+
+    Args:
+        method: A name in `METHODS`.
+        base: The base's language tower, any float dtypes.
+        parents: The language towers of `vlm` and of each LLM, by name.
+        ratios: For each slot, the ratio of each parent.
+        store_dtypes: The dtype that each slot has in the exported file.
+        seed: For the masks of methods that draw them.
+
+    Yields:
+        Each slot's blended tensor, new, in its store dtype and on the parents' device.
+
+    Raises:
+        VlmMergeError: A blended value is not finite, in the store dtype.
+    """
+    for slot, dtype in store_dtypes.items():
+        towers = {name: tower[slot] for name, tower in parents.items()}
+        with torch.no_grad():
+            blended = blend_slot(method, base[slot], towers, ratios[slot], seed=seed, slot=str(slot)).to(dtype)
+        if not is_finite(blended):
+            raise VlmMergeError(
+                f"{slot}: blending by {method} gives values that are not finite in {dtype}",
+                details=[f"{name}: {ratio}" for name, ratio in ratios[slot].items()],
+                hint="smaller weights or a higher density may do; look for damaged parents",
+            )
+        yield slot, blended
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether every value is finite: by the extremes (measured 2026: a twentieth of `torch.isfinite`'s time)."""
+    return tensor.numel() == 0 or all(map(math.isfinite, torch.stack(torch.aminmax(tensor)).tolist()))
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
