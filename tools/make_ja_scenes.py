@@ -13,7 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-from scenes import COLOURS, SHAPES, Scene, Thing, draw, english_captions, japanese_captions, place, questions, random_scene
+from scenes import (
+    COLOURS,
+    SHAPES,
+    Scene,
+    Thing,
+    draw,
+    english_captions,
+    japanese_captions,
+    place,
+    questions,
+    random_scene,
+)
 
 from vlmmerge.score import document_frequency
 

@@ -270,7 +270,9 @@ def _radius(thing: Thing, rng: random.Random) -> float:
 
 def _background(side: int, rng: random.Random) -> Image.Image:
     """A pale or grey ground: plain, shaded or striped, never in a thing's colour."""
-    base = rng.choice([(235, 235, 235), (205, 205, 205), (60, 62, 66), (222, 226, 232), (238, 230, 215), (150, 155, 160)])
+    base = rng.choice(
+        [(235, 235, 235), (205, 205, 205), (60, 62, 66), (222, 226, 232), (238, 230, 215), (150, 155, 160)]
+    )
     picture = Image.new("RGB", (side, side), base)
     kind, depth = rng.choice(["plain", "shaded", "striped"]), rng.randint(6, 18)
     pen, width = ImageDraw.Draw(picture), rng.randint(side // 16, side // 6)

@@ -108,7 +108,9 @@ def open_checkpoint(where: str | Path) -> Checkpoint:
     try:
         config = json.loads(config_file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise CheckpointError(f"{folder}: no config.json", hint="give the folder of a Hugging Face checkpoint") from None
+        raise CheckpointError(
+            f"{folder}: no config.json", hint="give the folder of a Hugging Face checkpoint"
+        ) from None
     except ValueError as error:
         raise CheckpointError(f"{config_file} is not JSON: {error}", hint="fetch the checkpoint again") from None
     tensors = {key: info for file in _weight_files(folder) for key, info in read_header(file)}

@@ -6,7 +6,7 @@ Knows the folders under evalsets/, their manifests and parquet files. Knows noth
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -119,6 +119,27 @@ def load(name: str, split: str, samples: int | None = None) -> list[Sample]:
     return found[:samples]
 
 
+def describe(name: str | None = None) -> dict[str, dict[str, Any]]:
+    """What there is, as plain values: all evalsets, or the one of that name.
+
+    Raises:
+        EvalsetError: There is no such evalset.
+    """
+    found = find_evalsets()
+    if name is not None and name not in found:
+        raise EvalsetError(f'no evalset "{name}"; there are {", ".join(found)}', hint="`vlmmerge evalsets` lists them")
+    return {
+        evalset.name: {
+            "about": evalset.about,
+            "source": evalset.source,
+            "licence": evalset.licence,
+            "splits": {key: asdict(split) for key, split in evalset.splits.items()},
+        }
+        for evalset in found.values()
+        if name in (None, evalset.name)
+    }
+
+
 def _rows(file: Path) -> Iterator[dict[str, Any]]:
     import datasets  # slow to import: seconds
 
@@ -142,8 +163,8 @@ def _read_manifest(path: Path) -> Evalset:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         splits = {name: Split(**fields) for name, fields in manifest["splits"].items()}
-        texts = (str(manifest[key]) for key in ("name", "about", "source", "licence"))
-        return Evalset(path.parent, *texts, tuple(manifest.get("fact_vocabulary", ())), splits)
+        name, about, source, licence = (str(manifest[key]) for key in ("name", "about", "source", "licence"))
+        return Evalset(path.parent, name, about, source, licence, tuple(manifest.get("fact_vocabulary", ())), splits)
     except (ValueError, KeyError, TypeError) as error:
         raise EvalsetError(f"{path}: not a manifest: {error}", hint="restore the folder from the repository") from None
 

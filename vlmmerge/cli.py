@@ -1,0 +1,205 @@
+"""The command line: parse, call, print. `vlmmerge --help` must answer at once, so everything heavy is imported late.
+
+Exit status: 0 done, 1 the user's fault (a message, no traceback), 2 wrong usage, 130 interrupted.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vlmmerge import __version__
+from vlmmerge.errors import VlmMergeError
+
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    parsed = make_parser().parse_args(arguments)
+    _quieten_libraries()
+    try:
+        result = COMMANDS[parsed.command](parsed)
+    except VlmMergeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        again = (
+            f"; go on with: vlmmerge evolve {parsed.recipe} --run {_run_folder(parsed)} --resume"
+            if parsed.command == "evolve"
+            else ""
+        )
+        print(f"interrupted{again}", file=sys.stderr)
+        return INTERRUPTED
+    if parsed.json:
+        print(json.dumps(result, ensure_ascii=False))
+    return 0
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="vlmmerge", description="Evolve a vision-language model that speaks Japanese, without training."
+    )
+    parser.add_argument("--version", action="version", version=f"vlmmerge {__version__}")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    evolve = commands.add_parser(
+        "evolve", parents=[common], help="search for the ratios of a recipe, and export the best"
+    )
+    evolve.add_argument("recipe", type=Path, metavar="RECIPE")
+    evolve.add_argument(
+        "--run", type=Path, metavar="DIR", help="the run's folder (default: runs/ and the recipe's name)"
+    )
+    evolve.add_argument("--resume", action="store_true", help="go on with a run that was interrupted, or prolong it")
+    evolve.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key, such as search.seed=3"
+    )
+    evolve.add_argument("--dry-run", action="store_true", help="check everything and tell the cost; read no weights")
+
+    export = commands.add_parser("export", parents=[common], help="write a candidate as a Hugging Face folder")
+    export.add_argument("run", type=Path, metavar="RUN")
+    export.add_argument("--out", type=Path, required=True, metavar="DIR")
+    export.add_argument("--candidate", type=int, metavar="N", help="its number in the journal (default: the best)")
+
+    evaluate = commands.add_parser("evaluate", parents=[common], help="score a model on evalsets")
+    evaluate.add_argument(
+        "model", metavar="MODEL", help="a Hugging Face folder, a hub id, or a run's folder (its best)"
+    )
+    evaluate.add_argument(
+        "--evalset", action="append", required=True, metavar="NAME[:SPLIT]", help="the split is held_out by default"
+    )
+    evaluate.add_argument(
+        "--metric", action="append", default=[], metavar="NAME", help="default: every metric that the evalset allows"
+    )
+    evaluate.add_argument("--samples", type=int, metavar="N", help="the first N samples only")
+    evaluate.add_argument("--max-new-tokens", type=int, default=64, metavar="N")
+    evaluate.add_argument("--out", type=Path, metavar="FILE", help="write every answer and score as JSON")
+
+    answer = commands.add_parser("answer", parents=[common], help="ask a model about one picture")
+    answer.add_argument("model", metavar="MODEL", help="a Hugging Face folder, a hub id, or a run's folder (its best)")
+    answer.add_argument("--image", type=Path, required=True, metavar="FILE")
+    answer.add_argument("--question", default="画像を説明してください。", metavar="TEXT")
+    answer.add_argument("--max-new-tokens", type=int, default=64, metavar="N")
+
+    evalsets = commands.add_parser("evalsets", parents=[common], help="list the evaluation sets, or show one")
+    evalsets.add_argument("name", nargs="?", metavar="NAME")
+    return parser
+
+
+def run_evolve(parsed: argparse.Namespace) -> Any:
+    from vlmmerge import console, summary
+    from vlmmerge.evalsets import find_evalsets
+    from vlmmerge.evaluate import make_plan
+    from vlmmerge.recipe import check_names, load_recipe, missing_for_evolve
+    from vlmmerge.run import BEST, JOURNAL, Run
+    from vlmmerge.score import METRICS
+
+    splits = {name: list(evalset.splits) for name, evalset in find_evalsets().items()}
+    recipe = load_recipe(parsed.recipe, parsed.set, lambda r: missing_for_evolve(r) + check_names(r, METRICS, splits))
+    plan = make_plan(recipe)
+    if parsed.dry_run:
+        described = console.describe_plan(plan)
+        if not parsed.json:
+            console.show_plan(described)
+        return described
+    folder = _run_folder(parsed)
+    with console.watch() as watcher:
+        records = Run(plan, folder, watcher).evolve(resume=parsed.resume)
+    rows = summary.held_out_rows(plan, records)
+    samples = summary.sample_answers(plan, records)
+    if not parsed.json:
+        console.show_table(rows, summary.metrics_of(plan))
+        console.show_samples(samples)
+        console.show_written([folder / JOURNAL, folder / BEST])
+    return {"run": str(folder), "best": str(folder / BEST), "held_out": rows, "samples": samples}
+
+
+def run_export(parsed: argparse.Namespace) -> Any:
+    from vlmmerge import console
+    from vlmmerge.run import choose_candidate, export_candidate, open_run
+
+    plan, header, records = open_run(parsed.run)
+    candidate = choose_candidate(records, parsed.candidate)
+    export_candidate(plan, header, records, candidate, parsed.out)
+    console.show_written([parsed.out])
+    return {"candidate": candidate["index"], "score": candidate["score"], "out": str(parsed.out)}
+
+
+def run_evaluate(parsed: argparse.Namespace) -> Any:
+    from vlmmerge import console
+    from vlmmerge.evaluate import evaluate_model
+    from vlmmerge.recipe import EvalsetChoice
+
+    choices = []
+    for text in parsed.evalset:
+        name, _, split = text.partition(":")
+        choices.append(EvalsetChoice(name=name, split=split or "held_out", samples=parsed.samples))
+    results = evaluate_model(_model_folder(parsed.model), choices, parsed.metric, parsed.max_new_tokens)
+    if parsed.out:
+        parsed.out.write_text(json.dumps(results, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        console.show_written([parsed.out])
+    if not parsed.json:
+        for name, result in results.items():
+            console.show_scores(name, result["scores"])
+    return results
+
+
+def run_answer(parsed: argparse.Namespace) -> Any:
+    from vlmmerge.evaluate import answer_one
+
+    try:
+        image = parsed.image.read_bytes()
+    except OSError as error:
+        raise VlmMergeError(f"cannot read {parsed.image}: {error.strerror}", hint="check --image") from None
+    answer = answer_one(_model_folder(parsed.model), image, parsed.question, parsed.max_new_tokens)
+    if not parsed.json:
+        print(answer)
+    return {"question": parsed.question, "answer": answer}
+
+
+def run_evalsets(parsed: argparse.Namespace) -> Any:
+    from vlmmerge import console
+    from vlmmerge.evalsets import describe
+
+    described = describe(parsed.name)
+    if not parsed.json:
+        console.show_evalsets(described)
+    return described
+
+
+def _run_folder(parsed: argparse.Namespace) -> Path:
+    return parsed.run or Path("runs") / parsed.recipe.stem
+
+
+def _model_folder(where: str) -> Path:
+    """The checkpoint's folder; of a run's folder, the best candidate's."""
+    from vlmmerge.checkpoint import open_checkpoint
+
+    best = Path(where) / "best"
+    return open_checkpoint(best if (best / "config.json").exists() else where).folder
+
+
+def _quieten_libraries() -> None:
+    """Progress and errors are told by this program; libraries' bars and notices stay out of its output."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+
+
+COMMANDS = {
+    "evolve": run_evolve,
+    "export": run_export,
+    "evaluate": run_evaluate,
+    "answer": run_answer,
+    "evalsets": run_evalsets,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

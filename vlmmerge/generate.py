@@ -1,0 +1,169 @@
+"""One live vision-language model: each picture's features once, then answers in batches.
+
+Knows how to open a VLM with transformers, ask it, and hand precomputed picture features back to it. Does not know metrics,
+nor where its weights came from.
+"""
+
+import inspect
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from rich.progress import track
+from torch import Tensor
+from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from vlmmerge.errors import CheckpointError, EvalsetError
+from vlmmerge.evalsets import Sample
+from vlmmerge.recipe import Generate
+
+# A picture of more pixels than this is refused before it is decoded (about 1 GiB as float32 RGB).
+MAX_PIXELS = 90_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """One sample, ready to be answered.
+
+    Args:
+        token_ids: The rendered chat with the image token repeated once for each feature: (length,).
+        features: The picture's projected features: (image tokens, hidden size), on the model's device.
+    """
+
+    token_ids: Tensor
+    features: Tensor
+
+
+class LiveVlm:
+    """A VLM in memory whose language tower may be overwritten in place; its eyes never change.
+
+    Args:
+        folder: A local checkpoint that transformers loads.
+        settings: The recipe's `generate` section.
+    """
+
+    def __init__(self, folder: Path, settings: Generate) -> None:
+        device = settings.device if settings.device != "auto" else _best_device()
+        try:
+            self.processor = AutoProcessor.from_pretrained(folder)
+            model = AutoModelForImageTextToText.from_pretrained(folder, dtype=settings.dtype)
+        except (OSError, ValueError, KeyError) as error:
+            raise CheckpointError(
+                f"{folder}: transformers does not load it as an image-text-to-text model",
+                details=[str(error).strip().splitlines()[0]],
+                hint="`parents.vlm` and MODEL must be vision-language models with a processor",
+            ) from None
+        self.model = model.to(device).eval()
+        self.settings = settings
+
+    @property
+    def attention(self) -> str:
+        """The attention implementation that transformers took; it is part of a score's signature."""
+        return str(self.model.config._attn_implementation)
+
+    def parameters(self) -> dict[str, torch.nn.Parameter]:
+        """The live parameters by name; those that share storage come once, under their first name."""
+        return dict(self.model.named_parameters())
+
+    @torch.inference_mode()
+    def prepare(self, samples: Sequence[Sample], label: str = "") -> list[Prompt]:
+        """Render the questions and compute the pictures' features, one picture at a time: no answer depends on a batch.
+
+        Args:
+            samples: What to ask; the recipe's `generate.question` takes the place of their own questions.
+            label: Shown before a progress bar; none is shown without.
+
+        Raises:
+            EvalsetError: A picture cannot be read.
+        """
+        known: dict[bytes, Tensor] = {}
+        shown = track(samples, label, transient=True, console=_console()) if label else samples
+        return [self._prepare_one(sample, known) for sample in shown]
+
+    def answer(self, prompts: Sequence[Prompt]) -> list[str]:
+        """Answer greedily, in batches of like length.
+
+        Returns:
+            One answer a prompt, in the prompts' order, stripped of special tokens and outer white space.
+        """
+        answers = [""] * len(prompts)
+        by_length = sorted(range(len(prompts)), key=lambda index: len(prompts[index].token_ids))
+        for start in range(0, len(by_length), self.settings.batch_size):
+            batch = by_length[start : start + self.settings.batch_size]
+            for index, answer in zip(batch, self._answer_batch([prompts[index] for index in batch]), strict=True):
+                answers[index] = answer
+        return answers
+
+    def _prepare_one(self, sample: Sample, known: dict[bytes, Tensor]) -> Prompt:
+        content: list[dict[str, Any]] = [
+            {"type": "image", "image": read_image(sample)},
+            {"type": "text", "text": self.settings.question or sample.question},
+        ]
+        messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
+        if self.settings.system:
+            messages.insert(0, {"role": "system", "content": [{"type": "text", "text": self.settings.system}]})
+        inputs = self.processor.apply_chat_template(
+            messages, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+        ).to(self.model.device)
+        if sample.image not in known:
+            wanted = inspect.signature(self.model.get_image_features).parameters
+            eyes = {name: value for name, value in inputs.items() if name in wanted and name != "input_ids"}
+            eyes["pixel_values"] = eyes["pixel_values"].to(self.model.dtype)
+            known[sample.image] = self.model.get_image_features(**eyes, return_dict=True).pooler_output[0]
+        return Prompt(inputs["input_ids"][0], known[sample.image])
+
+    @torch.inference_mode()
+    def _answer_batch(self, prompts: list[Prompt]) -> list[str]:
+        tokenizer = self.processor.tokenizer
+        width = max(len(prompt.token_ids) for prompt in prompts)
+        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        token_ids = torch.full((len(prompts), width), pad, device=self.model.device)
+        attended = torch.zeros_like(token_ids)
+        for row, prompt in enumerate(prompts):
+            token_ids[row, width - len(prompt.token_ids) :] = prompt.token_ids
+            attended[row, width - len(prompt.token_ids) :] = 1
+        seen = BaseModelOutputWithPooling(pooler_output=[prompt.features for prompt in prompts])
+        generated = self.model.generate(
+            input_ids=token_ids,
+            attention_mask=attended,
+            mm_encoder_outputs={"image": seen},
+            max_new_tokens=self.settings.max_new_tokens,
+            do_sample=False,
+            pad_token_id=pad,
+        )
+        return [text.strip() for text in tokenizer.batch_decode(generated[:, width:], skip_special_tokens=True)]
+
+
+def read_image(sample: Sample) -> Image.Image:
+    """Decode a sample's picture as RGB.
+
+    Raises:
+        EvalsetError: Not a picture that Pillow reads, or a huge one.
+    """
+    try:
+        with Image.open(io.BytesIO(sample.image)) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise EvalsetError(
+                    f"picture of sample {sample.id} has {image.width} x {image.height} pixels, at most {MAX_PIXELS} are read",
+                    hint="make it smaller first",
+                )
+            return image.convert("RGB")
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise EvalsetError(f"picture of sample {sample.id} cannot be read: {error}") from None
+
+
+def _best_device() -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _console():  # type: ignore[no-untyped-def]
+    from rich.console import Console
+
+    return Console(stderr=True)

@@ -1,0 +1,216 @@
+"""One evolution from recipe to table: the order of the steps, and what the run folder holds.
+
+    journal.jsonl   the only state: controls, candidates, held-out scores
+    recipe.json     the resolved recipe, for `vlmmerge export`
+    best/           the best candidate as a Hugging Face folder
+
+Knows what follows what. Does not know how a candidate is made or scored, nor what a table looks like.
+"""
+
+import functools
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vlmmerge.errors import RunError
+from vlmmerge.evalsets import find_split
+from vlmmerge.evaluate import Evaluator, Plan, make_evaluate, make_plan, passport
+from vlmmerge.export import export
+from vlmmerge.genome import Ratios, encode, fixed_ratios
+from vlmmerge.journal import Journal, Record, best, make_header, read_journal
+from vlmmerge.recipe import Recipe, fingerprint_fields
+
+JOURNAL, RECIPE, BEST = "journal.jsonl", "recipe.json", "best"
+
+
+@dataclass(frozen=True)
+class Watcher:
+    """Who is told of progress: called as things happen, on the main thread."""
+
+    on_stage: Callable[[str, int], None] = lambda name, total: None
+    on_record: Callable[[Record], None] = lambda record: None
+
+
+@dataclass
+class Run:
+    """A run folder and the plan that it carries out."""
+
+    plan: Plan
+    folder: Path
+    watcher: Watcher = field(default_factory=Watcher)
+
+    @functools.cached_property
+    def evaluator(self) -> Evaluator:
+        """The live model; a run that only reads its journal never loads it."""
+        self.watcher.on_stage("loading", 0)
+        return Evaluator(self.plan)
+
+    def evolve(self, *, resume: bool) -> list[Record]:
+        """Carry out the whole run, or the rest of it; killed at any moment it can be resumed.
+
+        Returns:
+            All records of the journal.
+
+        Raises:
+            RunError: The folder holds another run, or no candidate could be scored.
+            KeyboardInterrupt: After the best candidate so far was exported.
+        """
+        with Journal(self.folder / JOURNAL) as journal:
+            header = make_header(run_fields(self.plan))
+            (journal.open_resume if resume else journal.open_new)(header)
+            (self.folder / RECIPE).write_text(self.plan.recipe.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            try:
+                self._score_grid(journal)
+                self._search(journal)
+                self._hold_out(journal)
+            except KeyboardInterrupt:
+                self._export_best(journal)
+                raise
+            self._export_best(journal)
+            return journal.records
+
+    def _score_grid(self, journal: Journal) -> None:
+        """Score every pair of uniform weights on a grid: the control that a search must beat."""
+        done = sum(record["kind"] == "grid" for record in journal.records)
+        points = list(grid_weights(self.plan))
+        self.watcher.on_stage("grid", len(points))
+        for number, weights in enumerate(points):
+            if number >= done:
+                result = self.evaluator.evaluate_ratios(lambda weights=weights: self.plan.uniform(weights))
+                journal.append({"kind": "grid", "index": number, "weights": weights, **result})
+            self.watcher.on_record(journal.records[number])
+
+    def _search(self, journal: Journal) -> None:
+        from vlmmerge.search import run_search  # seconds: it imports EvoTorch, which imports Ray
+
+        recipe = self.plan.recipe
+        self.watcher.on_stage("search", recipe.search.evaluations)
+        for record in journal.records:
+            if record["kind"] == "candidate":
+                self.watcher.on_record(record)
+        run_search(
+            num_genes=len(self.plan.space.genes),
+            center=start_genome(self.plan),
+            settings=recipe.search,
+            journal=journal,
+            evaluate=None if recipe.search.actors >= 2 else lambda genome: self.evaluator.evaluate(genome),
+            make_evaluate=functools.partial(make_evaluate, recipe),
+            on_record=self.watcher.on_record,
+        )
+
+    def _hold_out(self, journal: Journal) -> None:
+        """Score the parents, the fixed ratios, the centre and the best candidate on data that the search never saw."""
+        wanted = list(held_out_blends(self.plan, journal.records))
+        known = {(record["name"], str(record["of"])) for record in journal.records if record["kind"] == "held_out"}
+        self.watcher.on_stage("held out", len(wanted))
+        for name, of, ratios in wanted:
+            if (name, str(of)) not in known:
+                answers, scores = self.evaluator.hold_out(ratios)
+                passports = {metric: passport(score) for metric, score in scores.items()}
+                journal.append({"kind": "held_out", "name": name, "of": of, "scores": passports, "answers": answers})
+            self.watcher.on_record({"kind": "held_out", "name": name})
+
+    def _export_best(self, journal: Journal) -> None:
+        if winner := best(candidates(journal.records)):
+            export_candidate(self.plan, journal.header, journal.records, winner, self.folder / BEST)
+
+
+def run_fields(plan: Plan) -> dict[str, Any]:
+    """Everything that could move a score of the run: the recipe, the parents' and the evalsets' checksums."""
+    evalset = plan.recipe.evalset
+    assert evalset
+    splits = {name: find_split(choice.name, choice.split)[1].sha256 for name, choice in evalset}
+    parents = {name: checkpoint.checksum for name, checkpoint in plan.checkpoints.items()}
+    return {"recipe": fingerprint_fields(plan.recipe), "parents_sha256": parents, "evalset_sha256": splits}
+
+
+def start_genome(plan: Plan) -> list[float]:
+    """Where the search starts: the recipe's ratios if it has some, else `search.start` for every gene."""
+    ratios = plan.recipe.blend.ratios
+    if ratios is None:
+        return plan.space.center(plan.recipe.search.start)
+    written = {name: ratio.model_dump() for name, ratio in ratios.items()}
+    return encode(plan.space, fixed_ratios(plan.anatomy.slots, plan.blended_parents, written))
+
+
+def grid_weights(plan: Plan) -> Iterator[dict[str, float]]:
+    """The grid's weights: `search.grid` values over the weight's range for each parent, all combinations."""
+    low, high = plan.recipe.blend.ranges.weight
+    steps = plan.recipe.search.grid
+    values = [low + (high - low) * step / max(steps - 1, 1) for step in range(steps)]
+    for combination in itertools.product(values, repeat=len(plan.blended_parents)) if steps else ():
+        yield dict(zip(plan.blended_parents, combination, strict=True))
+
+
+def candidates(records: list[Record]) -> list[Record]:
+    """The records of candidates, the centre's among them."""
+    return [record for record in records if record["kind"] == "candidate"]
+
+
+def held_out_blends(plan: Plan, records: list[Record]) -> Iterator[tuple[str, Any, Ratios]]:
+    """What is scored on held-out data, as (name, what it is, ratios): parents, fixed ratios, centre, best."""
+    yield "vlm", {"vlm": 1.0}, plan.uniform({"vlm": 1.0})
+    for name in plan.recipe.parents.llms:
+        yield f"{name} with the eyes of vlm", {name: 1.0}, plan.uniform({name: 1.0})
+    share = {parent: 1.0 / len(plan.blended_parents) for parent in plan.blended_parents}
+    yield "average", share, plan.uniform(share)
+    if of_grid := best(record for record in records if record["kind"] == "grid"):
+        yield "best of the grid", of_grid["weights"], plan.uniform(of_grid["weights"])
+    found = candidates(records)
+    winner = best(found)
+    if winner is None:
+        reasons = sorted({record["reason"] for record in found})
+        raise RunError("no candidate could be scored", details=reasons[:5], hint="the journal holds every reason")
+    for centre in [record for record in found if record.get("centre") and record["score"] is not None][-1:]:
+        yield "centre", centre["index"], plan.space.decode(centre["genome"])
+    yield "best", winner["index"], plan.space.decode(winner["genome"])
+
+
+def export_candidate(plan: Plan, header: Record, records: list[Record], candidate: Record, out: Path) -> None:
+    """Write a candidate as a Hugging Face folder, with all that the journal knows of it as provenance."""
+    of_it = [r for r in records if r["kind"] == "held_out" and r["of"] == candidate["index"]]
+    ratios = plan.space.decode(candidate["genome"])
+    provenance = {
+        "vlmmerge": header["version"],
+        **header["fields"],
+        "candidate": candidate,
+        "genes": {
+            gene.name: gene.to_value(number) for gene, number in zip(plan.space.genes, candidate["genome"], strict=True)
+        },
+        "held_out": {"scores": of_it[-1]["scores"]} if of_it else {},
+    }
+    export(plan, ratios, out, provenance)
+
+
+def open_run(folder: Path) -> tuple[Plan, Record, list[Record]]:
+    """Open a run folder for reading: its plan, and its journal's header and records.
+
+    Raises:
+        RunError: There is no run in the folder.
+    """
+    header, records = read_journal(folder / JOURNAL)
+    try:
+        recipe = Recipe.model_validate_json((folder / RECIPE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{folder / RECIPE} cannot be read", hint="resume the run once to write it again") from error
+    return make_plan(recipe), header, records
+
+
+def choose_candidate(records: list[Record], index: int | None) -> Record:
+    """The candidate of that index, or the best.
+
+    Raises:
+        RunError: There is no such candidate, or it failed.
+    """
+    found = candidates(records)
+    chosen = best(found) if index is None else next((r for r in found if r["index"] == index), None)
+    if chosen is None:
+        raise RunError(
+            "no candidate has a score yet" if index is None else f"no candidate {index}; there are {len(found)}",
+            hint="`vlmmerge evolve RECIPE --run RUN --resume` goes on",
+        )
+    if chosen["score"] is None:
+        raise RunError(f"candidate {index} failed: {chosen['reason']}", hint="choose another --candidate")
+    return chosen
