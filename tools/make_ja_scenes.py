@@ -53,7 +53,7 @@ def main() -> None:
         "about": "Drawn scenes of coloured things, with Japanese captions and questions, and English captions",
         "source": "drawn by tools/make_ja_scenes.py",
         "licence": "CC0-1.0",
-        "fact_vocabulary": [Thing("big", colour, shape).japanese_name() for colour in COLOURS for shape in SHAPES],
+        "fact_vocabulary": [Thing("big", colour, shape).japanese() for colour in COLOURS for shape in SHAPES],
         "splits": splits,
     }
     (out / "manifest.json").write_text(json.dumps(manifest, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
@@ -69,7 +69,7 @@ def make_row(name: str, scene: Scene, rng: random.Random) -> dict[str, Any]:
         "image": {"bytes": stream.getvalue(), "path": f"{name}.jpg"},
         "captions": japanese_captions(scene),
         "english_captions": english_captions(scene),
-        "facts": [thing.japanese_name() for thing in scene.things],
+        "facts": [thing.japanese() for thing in scene.things],
         "qas": [{"kind": kind, "question": ja[0], "answer": ja[1]} for kind, (_, ja) in asked.items()],
     }
 

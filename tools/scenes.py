@@ -1,9 +1,9 @@
 """The demo world: scenes of coloured things, their pictures, and what English and Japanese say about them.
 
-A scene is a pair of things in a relation, or a group of equal things at a place. Everything here is a pure function of a
-scene or of a seeded `random.Random`. A scene's combination (its colours, shapes and relation, or its colour, shape, count
-and place) belongs to exactly one split, by hash: no evaluation scene can be met in training, in any size or wording.
-Knows nothing of models or tokens.
+A scene is a pair of things in a relation, or a group of equal things at a place. Everything here is a pure function of
+a scene or of a seeded `random.Random`. A scene's combination (its colours, shapes and relation, or its colour, shape,
+count and place) belongs to exactly one split, by hash: no evaluation scene can be met in training, in any size or
+wording. Knows nothing of models or tokens.
 """
 
 import hashlib
@@ -50,13 +50,11 @@ class Thing:
     shape: str
 
     def english(self) -> str:
-        return f"{self.size} {self.colour} {self.shape}"
+        """Colour and shape: the phrase by which an answer names this thing."""
+        return f"{self.colour} {self.shape}"
 
     def japanese(self) -> str:
-        return SIZES[self.size] + self.japanese_name()
-
-    def japanese_name(self) -> str:
-        """Colour and shape: the phrase by which an answer names this thing."""
+        """As `english`."""
         return COLOURS[self.colour][0] + SHAPES[self.shape]
 
 
@@ -106,10 +104,10 @@ def split_of(scene: Scene) -> str:
     """The one split that the scene's combination belongs to: sizes do not count, nor which thing is named first."""
     if isinstance(scene, Pair):
         pair = scene if scene.relation in ("above", "left") else scene.turned()
-        key = (pair.first.colour, pair.first.shape, pair.relation, pair.second.colour, pair.second.shape)
+        key = f"{pair.first.colour} {pair.first.shape} {pair.relation} {pair.second.colour} {pair.second.shape}"
     else:
-        key = (scene.thing.colour, scene.thing.shape, str(scene.count), scene.place)
-    return SPLITS[int(hashlib.sha256(" ".join(key).encode()).hexdigest(), 16) % len(SPLITS)]
+        key = f"{scene.thing.colour} {scene.thing.shape} {scene.count} {scene.place}"
+    return SPLITS[int(hashlib.sha256(key.encode()).hexdigest(), 16) % len(SPLITS)]
 
 
 def _random_thing(rng: random.Random) -> Thing:
@@ -134,20 +132,21 @@ def english_captions(scene: Scene) -> list[str]:
     """Every caption of the English wordings that is true of the scene."""
     if isinstance(scene, Group):
         where = PLACES[scene.place][0]
-        what = f"{NUMBERS[scene.count]} {scene.thing.english()}" + _plural(scene)
+        what = f"{NUMBERS[scene.count]} {scene.thing.size} {scene.thing.english()}" + _plural(scene)
         verb = "are" if scene.count > 1 else "is"
         return [f"There {verb} {what} {where}.", f"{what.capitalize()} {verb} {where}."]
     captions = []
     for pair in (scene, scene.turned()):
         first, second, relation = pair.first.english(), pair.second.english(), RELATION_WORDS[pair.relation]
-        captions += [f"A {first} is {relation} a {second}.", f"There is a {first} {relation} a {second}."]
+        told = f"{article(first)} {first} {{}}{relation} {article(second)} {second}."
+        captions += [told.format("is ").capitalize(), "There is " + told.format("")]
     return captions
 
 
 def japanese_captions(scene: Scene) -> list[str]:
     """Every caption of the Japanese wordings that is true of the scene."""
     if isinstance(scene, Group):
-        thing, where = scene.thing.japanese(), PLACES[scene.place][1]
+        thing, where = SIZES[scene.thing.size] + scene.thing.japanese(), PLACES[scene.place][1]
         return [
             f"{where}に{thing}が{scene.count}つあります。",
             f"{thing}が{where}に{scene.count}つあります。",
@@ -164,6 +163,10 @@ def japanese_captions(scene: Scene) -> list[str]:
     return captions
 
 
+def article(noun: str) -> str:
+    return "an" if noun[0] in "aeiou" else "a"
+
+
 def _plural(scene: Group) -> str:
     if scene.count == 1:
         return ""
@@ -173,8 +176,8 @@ def _plural(scene: Group) -> str:
 def questions(scene: Scene, rng: random.Random) -> dict[str, tuple[tuple[str, str], tuple[str, str]]]:
     """Questions that have one answer: kind -> ((English question, answer), (Japanese question, answer))."""
     thing = rng.choice(scene.things)
-    colour_ja, shape_ja, name_ja = COLOURS[thing.colour], SHAPES[thing.shape], thing.japanese_name()
-    name = f"{thing.colour} {thing.shape}"
+    colour_ja, shape_ja, name_ja = COLOURS[thing.colour], SHAPES[thing.shape], thing.japanese()
+    name = thing.english()
     asked = {"count": _count_question(scene)}
     if sum(other.shape == thing.shape for other in scene.things) == 1:
         asked["colour"] = (
@@ -189,8 +192,8 @@ def questions(scene: Scene, rng: random.Random) -> dict[str, tuple[tuple[str, st
     if isinstance(scene, Pair):
         pair = scene if thing == scene.first else scene.turned()
         other, side = pair.second, RELATIONS[pair.relation][1]
-        where = f"{RELATION_WORDS[pair.relation].capitalize()} the {other.colour} {other.shape}."
-        where_ja = f"{other.japanese_name()}の{side}です。"
+        where = f"{RELATION_WORDS[pair.relation].capitalize()} the {other.english()}."
+        where_ja = f"{other.japanese()}の{side}です。"
     else:
         where, where_ja = f"{PLACES[scene.place][0].capitalize()}.", f"{PLACES[scene.place][1]}です。"
     asked["where"] = ((f"Where is the {name}?", where), (f"{name_ja}はどこにありますか？", where_ja))
@@ -198,8 +201,8 @@ def questions(scene: Scene, rng: random.Random) -> dict[str, tuple[tuple[str, st
     shown = thing if rng.random() < 0.5 else absent
     is_there = any((shown.colour, shown.shape) == (other.colour, other.shape) for other in scene.things)
     asked["yes_no"] = (
-        (f"Is there a {shown.colour} {shown.shape}?", "Yes." if is_there else "No."),
-        (f"{shown.japanese_name()}はありますか？", "はい。" if is_there else "いいえ。"),
+        (f"Is there {article(shown.colour)} {shown.english()}?", "Yes." if is_there else "No."),
+        (f"{shown.japanese()}はありますか？", "はい。" if is_there else "いいえ。"),
     )
     return asked
 
