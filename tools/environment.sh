@@ -17,7 +17,8 @@ is_good_python() {
 }
 
 find_python() {
-    local candidates=(python3.13 python3.12 python3.11 python3) candidate found=""
+    # The version that CI runs comes first: tools/constraints.txt was made with it.
+    local candidates=(python3.11 python3.12 python3.13 python3) candidate found=""
     [ -z "${PYTHON:-}" ] || candidates=("$PYTHON")
     for candidate in "${candidates[@]}"; do
         if is_good_python "$candidate"; then

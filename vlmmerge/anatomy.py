@@ -1,7 +1,7 @@
 """Which tensor is which: the slots of a language tower, and how the parents' tensors pair.
 
-Knows names and shapes of tensors, and the vocabulary. Does not know the numbers in a tensor. The language tower is found by
-pairing keys, with no table of model families.
+Knows names and shapes of tensors. Does not know the numbers in a tensor. The language tower is found by pairing keys,
+with no table of model families.
 """
 
 import re
@@ -81,10 +81,11 @@ def study(parents: Mapping[str, Shapes]) -> Anatomy:
     slots = language_tower(parents["base"])
     keys = {name: {} if name == "base" else pair(slots, shapes) for name, shapes in parents.items()}
     keys["base"] = slots
-    if misfits := _misfits(parents, keys):
+    misfit_slots, lines = _misfits(parents, keys)
+    if misfit_slots:
         raise ParentsError(
-            f"parents do not fit: {misfits[0]} of {len(slots)} language slots differ",
-            details=misfits[1],
+            f"parents do not fit: {len(misfit_slots)} of {len(misfit_slots | slots.keys())} language slots differ",
+            details=lines,
             hint="all language towers must come from one base model, with equal shapes",
         )
     return Anatomy(tuple(sorted(slots)), keys)
@@ -143,19 +144,32 @@ def _slot(name: str) -> Slot:
     return Slot(int(found[1]), found[2]) if found else Slot(None, name)
 
 
-def _misfits(parents: Mapping[str, Shapes], keys: Mapping[str, Mapping[Slot, str]]) -> tuple[int, list[str]] | None:
-    """How many slots misfit, and a line for each parent and role, with the first slot and both shapes."""
+def _misfits(parents: Mapping[str, Shapes], keys: Mapping[str, Mapping[Slot, str]]) -> tuple[set[Slot], list[str]]:
+    """The slots that misfit, and a line for each parent and role, with the first slot and both shapes."""
     misfit_slots: set[Slot] = set()
     first: dict[tuple[str, str], tuple[Slot, str]] = {}
-    for slot, base_key in keys["base"].items():
-        wanted = parents["base"][base_key]
-        for name in parents:
-            key = keys[name].get(slot)
-            found = parents[name][key] if key else "missing"
+    for name, shapes in parents.items():
+        own = {**keys[name], **_beyond(keys[name], shapes)}
+        for slot in sorted(keys["base"].keys() | own.keys()):
+            found = shapes[own[slot]] if slot in own else "missing"
+            wanted = parents["base"][keys["base"][slot]] if slot in keys["base"] else "missing"
             if found != wanted:
                 misfit_slots.add(slot)
                 text = f"{slot}  {found} in `{name}`   {wanted} in `base`"
                 first.setdefault((name, slot.role), (slot, text))
     lines = [text for _, text in sorted(first.values())]
     more = [f"... and {len(lines) - 6} more kinds of slots"] if len(lines) > 6 else []
-    return (len(misfit_slots), lines[:6] + more) if misfit_slots else None
+    return misfit_slots, lines[:6] + more
+
+
+def _beyond(tower: Mapping[Slot, str], shapes: Shapes) -> dict[Slot, str]:
+    """What a parent's tower has in its layers, or as its head, that is no slot of the base: it would not be blended."""
+    prefixes = {key.removesuffix(str(slot)) for slot, key in tower.items() if slot.layer is not None}
+    more = {
+        _slot(key.removeprefix(prefix)): key
+        for prefix in prefixes
+        for key in shapes
+        if key.startswith(f"{prefix}layers.") and not key.endswith("rotary_emb.inv_freq")
+    }
+    more |= {Slot(None, "lm_head.weight"): key for key in shapes if _is_head(key)}
+    return {slot: key for slot, key in more.items() if slot not in tower}

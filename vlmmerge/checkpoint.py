@@ -134,7 +134,7 @@ def read_header(file: Path) -> Iterator[tuple[str, TensorInfo]]:
             header = json.loads(stream.read(length))
             header.pop("__metadata__", None)
             found = [(key, _tensor_info(file, entry, 8 + length)) for key, entry in header.items()]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise _damaged(file, f"its header cannot be read: {error}") from None
     for key, info in found:
         if not 8 + length <= info.start <= info.end <= size:
@@ -191,8 +191,9 @@ def _weight_files(folder: Path) -> list[Path]:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
     except (ValueError, KeyError, TypeError, AttributeError):
         raise CheckpointError(f"{index} is damaged: no weight map", hint="fetch the checkpoint again") from None
-    faults = [f"{name}: not a file name" for name in names if Path(name).name != name]
-    faults += [f"{name}: no such file" for name in names if Path(name).name == name and not (folder / name).exists()]
+    is_name = {name: isinstance(name, str) and Path(name).name == name != ".." for name in names}
+    faults = [f"{name}: not a file name" for name in names if not is_name[name]]
+    faults += [f"{name}: no such file" for name in names if is_name[name] and not (folder / name).is_file()]
     if faults:
         raise CheckpointError(f"{index} names files that are not there", details=faults, hint="fetch them again")
     return [folder / name for name in names]

@@ -6,6 +6,7 @@ Exit status: 0 done, 1 the user's fault (a message, no traceback), 2 wrong usage
 import argparse
 import json
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,12 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        again = (
-            f"; go on with: vlmmerge evolve {parsed.recipe} --run {_run_folder(parsed)} --resume"
-            if parsed.command == "evolve"
-            else ""
-        )
-        print(f"interrupted{again}", file=sys.stderr)
+        print(f"interrupted{_how_to_go_on(parsed)}", file=sys.stderr)
         return INTERRUPTED
     if parsed.json:
         print(json.dumps(result, ensure_ascii=False))
@@ -77,15 +73,15 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--metric", action="append", default=[], metavar="NAME", help="default: every metric that the evalset allows"
     )
-    evaluate.add_argument("--samples", type=int, metavar="N", help="the first N samples only")
-    evaluate.add_argument("--max-new-tokens", type=int, default=64, metavar="N")
+    evaluate.add_argument("--samples", type=_at_least_1, metavar="N", help="the first N samples only")
+    evaluate.add_argument("--max-new-tokens", type=_at_least_1, default=64, metavar="N")
     evaluate.add_argument("--out", type=Path, metavar="FILE", help="write every answer and score as JSON")
 
     answer = commands.add_parser("answer", parents=[common], help="ask a model about one picture")
     answer.add_argument("model", metavar="MODEL", help="a Hugging Face folder, a hub id, or a run's folder (its best)")
     answer.add_argument("--image", type=Path, required=True, metavar="FILE")
     answer.add_argument("--question", default="画像を説明してください。", metavar="TEXT")
-    answer.add_argument("--max-new-tokens", type=int, default=64, metavar="N")
+    answer.add_argument("--max-new-tokens", type=_at_least_1, default=64, metavar="N")
 
     evalsets = commands.add_parser("evalsets", parents=[common], help="list the evaluation sets, or show one")
     evalsets.add_argument("name", nargs="?", metavar="NAME")
@@ -104,7 +100,9 @@ def run_evolve(parsed: argparse.Namespace) -> Any:
     recipe = load_recipe(parsed.recipe, parsed.set, lambda r: missing_for_evolve(r) + check_names(r, METRICS, splits))
     plan = make_plan(recipe)
     if parsed.dry_run:
-        described = console.describe_plan(plan)
+        from vlmmerge.estimate import describe_plan
+
+        described = describe_plan(plan)
         if not parsed.json:
             console.show_plan(described)
         return described
@@ -142,7 +140,10 @@ def run_evaluate(parsed: argparse.Namespace) -> Any:
         choices.append(EvalsetChoice(name=name, split=split or "held_out", samples=parsed.samples))
     results = evaluate_model(_model_folder(parsed.model), choices, parsed.metric, parsed.max_new_tokens)
     if parsed.out:
-        parsed.out.write_text(json.dumps(results, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        try:
+            parsed.out.write_text(json.dumps(results, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise VlmMergeError(f"cannot write {parsed.out}: {error.strerror}", hint="check --out") from None
         console.show_written([parsed.out])
     if not parsed.json:
         for name, result in results.items():
@@ -175,6 +176,24 @@ def run_evalsets(parsed: argparse.Namespace) -> Any:
 
 def _run_folder(parsed: argparse.Namespace) -> Path:
     return parsed.run or Path("runs") / parsed.recipe.stem
+
+
+def _how_to_go_on(parsed: argparse.Namespace) -> str:
+    """The command that resumes an interrupted evolution, overrides and all; empty where there is nothing to resume."""
+    if parsed.command != "evolve" or not (_run_folder(parsed) / "journal.jsonl").exists():
+        return ""
+    overrides = [word for override in parsed.set for word in ("--set", override)]
+    words = ["vlmmerge", "evolve", str(parsed.recipe), "--run", str(_run_folder(parsed)), *overrides, "--resume"]
+    return f"; go on with: {shlex.join(words)}"
+
+
+def _at_least_1(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise ValueError(number)
+    return number
+
+
+_at_least_1.__name__ = "number of at least 1"  # argparse: "invalid number of at least 1 value: '0'"
 
 
 def _model_folder(where: str) -> Path:

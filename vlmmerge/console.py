@@ -20,12 +20,11 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from vlmmerge.evaluate import Plan
 from vlmmerge.journal import Record
 from vlmmerge.run import Watcher
+from vlmmerge.score import METRICS
 
 OUT, ERR = Console(highlight=False), Console(stderr=True, highlight=False)
-GIB = 2**30
 
 
 @contextmanager
@@ -67,22 +66,25 @@ class _Bars:
 
 
 def show_table(rows: Sequence[dict[str, Any]], metrics: Sequence[str]) -> None:
-    """Held-out scores with 95 % intervals, one row a blend."""
-    table = Table(title="held-out scores, 95 % intervals", title_justify="left")
+    """Held-out scores with 95 % intervals, one row a blend, and by how much the best one leads."""
+    table = Table(title="held-out scores with 95 % intervals", title_justify="left", show_lines=True)
     table.add_column("blend")
     for metric in metrics:
-        table.add_column(metric, justify="right")
-    table.add_column(f"best is better by ({metrics[0]})", justify="right")
+        table.add_column(metric, justify="right", no_wrap=True)
+    table.add_column(f"best leads ({metrics[0]})", justify="right", no_wrap=True)
     for row in rows:
-        cells = [
-            f"{s['value']:.2f} [dim]{s['low']:.2f}..{s['high']:.2f}[/]" for s in (row["scores"][m] for m in metrics)
-        ]
-        difference = row.get("difference")
-        text = f"{difference[0]:+.2f} [dim]{difference[1]:+.2f}..{difference[2]:+.2f}[/]" if difference else ""
-        table.add_row(row["name"], *cells, text)
+        cells = [_cell(metric, [row["scores"][metric][key] for key in ("value", "low", "high")]) for metric in metrics]
+        table.add_row(row["name"], *cells, _cell(metrics[0], row["difference"], "+") if row["difference"] else "")
     OUT.print(table)
     for metric in metrics:
         OUT.print(f"[dim]{rows[-1]['scores'][metric]['signature']}[/]", soft_wrap=True)
+
+
+def _cell(metric: str, numbers: Sequence[float], sign: str = "") -> str:
+    """A value with its interval below it."""
+    digits = 1 if METRICS[metric].best == 100.0 else 2
+    value, low, high = (f"{number:{sign}.{digits}f}" for number in numbers)
+    return f"{value}\n[dim]{low}..{high}[/]"
 
 
 def show_samples(samples: Sequence[dict[str, Any]]) -> None:
@@ -126,31 +128,6 @@ def show_plan(described: dict[str, Any]) -> None:
     for key, value in described.items():
         table.add_row(key, "\n".join(f"{k}: {v}" for k, v in value.items()) if isinstance(value, dict) else str(value))
     OUT.print(table)
-
-
-def describe_plan(plan: Plan) -> dict[str, Any]:
-    """Parents, genes, candidates, and an estimate of memory: what `--dry-run` tells."""
-    recipe = plan.recipe
-    assert recipe.evalset and recipe.score
-    tower_bytes = {
-        name: sum(checkpoint.tensors[key].num_bytes for key in plan.anatomy.keys[name].values())
-        for name, checkpoint in plan.checkpoints.items()
-    }
-    memory = plan.checkpoints["vlm"].num_bytes + sum(tower_bytes.values())
-    grid = recipe.search.grid ** len(plan.blended_parents) if recipe.search.grid else 0
-    return {
-        "parents": {
-            name: f"{checkpoint.folder} ({checkpoint.num_bytes / 1e6:,.1f} MB)"
-            for name, checkpoint in plan.checkpoints.items()
-        },
-        "blend": f"{recipe.blend.method}, {len(plan.anatomy.slots)} slots in {plan.anatomy.num_layers} layers",
-        "search space": plan.space.describe(),
-        "search": f"{recipe.search.algorithm}, {recipe.search.evaluations} candidates and the centre, {grid} on the grid",
-        "evalset": {
-            key: f"{choice.name}:{choice.split}, {choice.samples or 'all'} samples" for key, choice in recipe.evalset
-        },
-        "memory": f"about {memory / GIB:.2f} GiB for weights: the live model and {len(tower_bytes)} resident language towers",
-    }
 
 
 def say(text: str) -> None:

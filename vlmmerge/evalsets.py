@@ -86,11 +86,11 @@ def find_evalsets(folder: Path = BUNDLED) -> dict[str, Evalset]:
     return {path.parent.name: _read_manifest(path) for path in sorted(folder.glob("*/manifest.json"))}
 
 
-def find_split(name: str, split: str) -> tuple[Evalset, Split]:
-    """An evalset and one of its splits.
+def find_split(name: str, split: str, samples: int | None = None) -> tuple[Evalset, Split]:
+    """An evalset and one of its splits, which has at least `samples` samples.
 
     Raises:
-        EvalsetError: There is no such evalset or split.
+        EvalsetError: There is no such evalset or split, or it has fewer samples.
     """
     found = find_evalsets()
     if name not in found:
@@ -98,7 +98,11 @@ def find_split(name: str, split: str) -> tuple[Evalset, Split]:
     if split not in found[name].splits:
         there_are = ", ".join(found[name].splits)
         raise EvalsetError(f'no split "{split}" in {name}; there are {there_are}', hint=f"`vlmmerge evalsets {name}`")
-    return found[name], found[name].splits[split]
+    chosen = found[name].splits[split]
+    if samples is not None and samples > chosen.num_samples:
+        hint = f"ask for {chosen.num_samples} or fewer; no number asks for all"
+        raise EvalsetError(f"{name}:{split} has {chosen.num_samples} samples, {samples} were asked for", hint=hint)
+    return found[name], chosen
 
 
 def load(name: str, split: str, samples: int | None = None) -> list[Sample]:
@@ -108,9 +112,7 @@ def load(name: str, split: str, samples: int | None = None) -> list[Sample]:
         EvalsetError: There is no such evalset or split, its file is missing or not the one that the manifest names, or
             it has fewer samples.
     """
-    evalset, chosen = find_split(name, split)
-    if samples is not None and samples > chosen.num_samples:
-        raise EvalsetError(f"{name}:{split} has {chosen.num_samples} samples, {samples} were asked for")
+    evalset, chosen = find_split(name, split, samples)
     file = evalset.folder / chosen.file
     if not file.exists() or _sha256(file) != chosen.sha256:
         what = "is not the file that its manifest names" if file.exists() else "is missing"

@@ -1,7 +1,7 @@
 """A candidate's whole life: genome, ratios, weights, answers, score.
 
-Used by the search, by `vlmmerge evaluate` and by tests. Knows every step between a recipe and a score. Does not know who
-chooses the candidates.
+Used by the search, by `vlmmerge evaluate` and by tests. Knows every step between a recipe and a score. Does not know
+who chooses the candidates.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from vlmmerge.anatomy import Anatomy, pair, study
 from vlmmerge.blend import METHODS
 from vlmmerge.blend.live import LiveBlender
 from vlmmerge.checkpoint import Checkpoint, open_checkpoint
-from vlmmerge.errors import ParentsError, VlmMergeError
+from vlmmerge.errors import EvalsetError, ParentsError, VlmMergeError
 from vlmmerge.evalsets import Sample, find_split, load
 from vlmmerge.generate import LiveVlm, Prompt, read_image
 from vlmmerge.genome import Ratio, Ratios, SearchSpace, build_space
@@ -57,9 +57,12 @@ def make_plan(recipe: Recipe) -> Plan:
     """Open the parents (headers only), pair their slots and lay out the search space.
 
     Raises:
+        EvalsetError: There is no such split, it has too few samples, or search and held-out data share pictures.
         CheckpointError: A parent cannot be opened.
         ParentsError: The parents do not fit.
     """
+    if recipe.evalset:
+        check_apart(recipe.evalset.search, recipe.evalset.held_out)
     places = {"vlm": recipe.parents.vlm, "base": recipe.parents.base, **recipe.parents.llms}
     checkpoints = {name: open_checkpoint(where) for name, where in places.items()}
     anatomy = study({name: checkpoint.shapes for name, checkpoint in checkpoints.items()})
@@ -71,6 +74,19 @@ def make_plan(recipe: Recipe) -> Plan:
     blended = ["vlm", *recipe.parents.llms]
     space = build_space(anatomy.slots, blended, recipe.blend.depth, recipe.blend.split, ranges, parameters)
     return Plan(recipe, checkpoints, anatomy, space)
+
+
+def check_apart(search: EvalsetChoice, held_out: EvalsetChoice) -> None:
+    """Check that both splits are there and share no picture.
+
+    Raises:
+        EvalsetError: They are not, or they do.
+    """
+    files = [find_split(choice.name, choice.split, choice.samples)[1].sha256 for choice in (search, held_out)]
+    if files[0] == files[1]:
+        names = f"{search.name}:{search.split} and {held_out.name}:{held_out.split}"
+        hint = "hold out a split that the search never sees"
+        raise EvalsetError(f"search and held-out data share their pictures: {names}", hint=hint)
 
 
 @dataclass(frozen=True)
@@ -106,7 +122,7 @@ class Evaluator:
         return self._exam(self.evalset.held_out, self.metrics)
 
     def evaluate(self, genome: Sequence[float]) -> Result:
-        """Score a genome on the search split. A candidate that fails gets no score and the reason; it raises nothing."""
+        """Score a genome on the search split; one that fails gets no score and the reason."""
         return self.evaluate_ratios(lambda: self.plan.space.decode(genome))
 
     def evaluate_ratios(self, make_ratios: Callable[[], Ratios]) -> Result:
@@ -115,13 +131,17 @@ class Evaluator:
         Returns:
             A new dict: `status` (`ok` or `failed`), `score`, each metric's value, and a checksum of the answers; or
             `reason` in place of the last two.
+
+        Raises:
+            VlmMergeError: The parents or the samples cannot be read.
         """
+        blender, exam = self.blender, self.search_exam  # a fault in parents or samples is no candidate's: it is raised
         try:
-            self.blender.write(make_ratios())
-            answers = self.vlm.answer(self.search_exam.prompts)
+            blender.write(make_ratios())
+            answers = self.vlm.answer(exam.prompts)
             if not any(answers):
                 raise VlmMergeError("every answer is empty")
-            scores = self.search_exam.scorer.score(answers, intervals=False)
+            scores = exam.scorer.score(answers, intervals=False)
         except Exception as error:  # a bad candidate never ends a run
             reason = str(error).splitlines()[0] if str(error) else ""
             return {"status": "failed", "score": None, "reason": f"{type(error).__name__}: {reason}"}

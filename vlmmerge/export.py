@@ -1,4 +1,4 @@
-"""A winner as an ordinary Hugging Face folder: the VLM parent's own files, in which only language tensors' bytes differ.
+"""A winner as an ordinary Hugging Face folder: the VLM parent's own files, but for the language tensors' bytes.
 
 Knows files and folders, and what a model card tells. Does not know how the winner was found.
 """
@@ -55,11 +55,15 @@ def export(plan: Plan, ratios: Ratios, out: Path, provenance: Mapping[str, Any])
         RunError: `out` holds something else, or cannot be written.
         VlmMergeError: A blended value is not finite.
     """
+    out = out.absolute()
+    part, old = out.with_name(f".{out.name}.part"), out.with_name(f".{out.name}.old")
+    if out.exists() and not out.is_dir():
+        raise RunError(f"{out} is a file, wanted a folder", hint="choose another --out")
     if out.exists() and not (out / PROVENANCE).exists() and any(out.iterdir()):
         raise RunError(f"{out} is not empty and no export of vlmmerge", hint="choose another --out")
-    part = out.with_name(f".{out.name}.part")
     try:
         shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
         part.mkdir(parents=True)
         vlm = plan.checkpoints["vlm"]
         for file in vlm.files():
@@ -68,8 +72,9 @@ def export(plan: Plan, ratios: Ratios, out: Path, provenance: Mapping[str, Any])
         (part / PROVENANCE).write_text(json.dumps(provenance, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
         (part / "README.md").write_text(model_card(plan, provenance), encoding="utf-8")
         if out.exists():
-            shutil.rmtree(out)
+            out.rename(old)  # in one step: killed while it is removed, it is no half export under its name
         part.rename(out)
+        shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         raise RunError(
             f"cannot write {out}: {error.strerror or error}", hint="make room, or choose another --out"

@@ -1,7 +1,7 @@
 """One live vision-language model: each picture's features once, then answers in batches.
 
-Knows how to open a VLM with transformers, ask it, and hand precomputed picture features back to it. Does not know metrics,
-nor where its weights came from.
+Knows how to open a VLM with transformers, ask it, and hand precomputed picture features back to it. Does not know
+metrics, nor where its weights came from.
 """
 
 import inspect
@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from PIL import Image
+from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -48,10 +49,10 @@ class LiveVlm:
     """
 
     def __init__(self, folder: Path, settings: Generate) -> None:
-        device = settings.device if settings.device != "auto" else _best_device()
+        device = settings.device if settings.device != "auto" else best_device()
         try:
             self.processor = AutoProcessor.from_pretrained(folder)
-            model = AutoModelForImageTextToText.from_pretrained(folder, dtype=settings.dtype)
+            model: Any = AutoModelForImageTextToText.from_pretrained(folder, dtype=settings.dtype)
         except (OSError, ValueError, KeyError) as error:
             raise CheckpointError(
                 f"{folder}: transformers does not load it as an image-text-to-text model",
@@ -82,7 +83,7 @@ class LiveVlm:
             EvalsetError: A picture cannot be read.
         """
         known: dict[bytes, Tensor] = {}
-        shown = track(samples, label, transient=True, console=_console()) if label else samples
+        shown = track(samples, label, transient=True, console=Console(stderr=True)) if label else samples
         return [self._prepare_one(sample, known) for sample in shown]
 
     def answer(self, prompts: Sequence[Prompt]) -> list[str]:
@@ -100,16 +101,7 @@ class LiveVlm:
         return answers
 
     def _prepare_one(self, sample: Sample, known: dict[bytes, Tensor]) -> Prompt:
-        content: list[dict[str, Any]] = [
-            {"type": "image", "image": read_image(sample)},
-            {"type": "text", "text": self.settings.question or sample.question},
-        ]
-        messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
-        if self.settings.system:
-            messages.insert(0, {"role": "system", "content": [{"type": "text", "text": self.settings.system}]})
-        inputs = self.processor.apply_chat_template(
-            messages, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
-        ).to(self.model.device)
+        inputs = chat(self.processor, sample, self.settings).to(self.model.device)
         if sample.image not in known:
             wanted = inspect.signature(self.model.get_image_features).parameters
             eyes = {name: value for name, value in inputs.items() if name in wanted and name != "input_ids"}
@@ -127,7 +119,8 @@ class LiveVlm:
         for row, prompt in enumerate(prompts):
             token_ids[row, width - len(prompt.token_ids) :] = prompt.token_ids
             attended[row, width - len(prompt.token_ids) :] = 1
-        seen = BaseModelOutputWithPooling(pooler_output=[prompt.features for prompt in prompts])
+        features: Any = [prompt.features for prompt in prompts]
+        seen = BaseModelOutputWithPooling(pooler_output=features)
         generated = self.model.generate(
             input_ids=token_ids,
             attention_mask=attended,
@@ -137,6 +130,24 @@ class LiveVlm:
             pad_token_id=pad,
         )
         return [text.strip() for text in tokenizer.batch_decode(generated[:, width:], skip_special_tokens=True)]
+
+
+def chat(processor: Any, sample: Sample, settings: Generate) -> Any:
+    """Render one sample by the processor's chat template: picture, then question.
+
+    Returns:
+        The processor's inputs for a batch of one: `input_ids`, `pixel_values` and whatever else the model takes.
+    """
+    content: list[dict[str, Any]] = [
+        {"type": "image", "image": read_image(sample)},
+        {"type": "text", "text": settings.question or sample.question},
+    ]
+    messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
+    if settings.system:
+        messages.insert(0, {"role": "system", "content": [{"type": "text", "text": settings.system}]})
+    return processor.apply_chat_template(
+        messages, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+    )
 
 
 def read_image(sample: Sample) -> Image.Image:
@@ -149,21 +160,16 @@ def read_image(sample: Sample) -> Image.Image:
         with Image.open(io.BytesIO(sample.image)) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise EvalsetError(
-                    f"picture of sample {sample.id} has {image.width} x {image.height} pixels, at most {MAX_PIXELS} are read",
-                    hint="make it smaller first",
+                    f"picture of sample {sample.id} has {image.width} x {image.height} pixels",
+                    hint=f"at most {MAX_PIXELS} pixels are read: make it smaller first",
                 )
             return image.convert("RGB")
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise EvalsetError(f"picture of sample {sample.id} cannot be read: {error}") from None
 
 
-def _best_device() -> str:
+def best_device() -> str:
+    """The kind of device that models run on by default."""
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def _console():  # type: ignore[no-untyped-def]
-    from rich.console import Console
-
-    return Console(stderr=True)

@@ -40,7 +40,11 @@ class Journal:
         Raises:
             RunError: There is a run already, another process holds it, or it cannot be written.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            reason = f"cannot make {self.path.parent}: {error.strerror}"
+            raise RunError(reason, hint="choose another --run") from None
         content = self._lock(os.O_CREAT)
         try:
             if content:

@@ -54,9 +54,11 @@ class Run:
             All records of the journal.
 
         Raises:
-            RunError: The folder holds another run, or no candidate could be scored.
+            RunError: The folder holds another run or something else, or no candidate could be scored.
             KeyboardInterrupt: After the best candidate so far was exported.
         """
+        if not resume and not (self.folder / JOURNAL).exists() and self.folder.is_dir() and any(self.folder.iterdir()):
+            raise RunError(f"{self.folder} is not empty and no run of vlmmerge", hint="choose another --run")
         with Journal(self.folder / JOURNAL) as journal:
             header = make_header(run_fields(self.plan))
             (journal.open_resume if resume else journal.open_new)(header)
@@ -66,9 +68,10 @@ class Run:
                 self._search(journal)
                 self._hold_out(journal)
             except KeyboardInterrupt:
-                self._export_best(journal)
+                # What is on disk counts: the interrupt may have come after a line was written and before it was kept.
+                self._export_best(*read_journal(journal.path))
                 raise
-            self._export_best(journal)
+            self._export_best(journal.header, journal.records)
             return journal.records
 
     def _score_grid(self, journal: Journal) -> None:
@@ -78,7 +81,7 @@ class Run:
         self.watcher.on_stage("grid", len(points))
         for number, weights in enumerate(points):
             if number >= done:
-                result = self.evaluator.evaluate_ratios(lambda weights=weights: self.plan.uniform(weights))
+                result = self.evaluator.evaluate_ratios(functools.partial(self.plan.uniform, weights))
                 journal.append({"kind": "grid", "index": number, "weights": weights, **result})
             self.watcher.on_record(journal.records[number])
 
@@ -103,18 +106,18 @@ class Run:
     def _hold_out(self, journal: Journal) -> None:
         """Score the parents, the fixed ratios, the centre and the best candidate on data that the search never saw."""
         wanted = list(held_out_blends(self.plan, journal.records))
-        known = {(record["name"], str(record["of"])) for record in journal.records if record["kind"] == "held_out"}
+        known = [(record["name"], record["of"]) for record in journal.records if record["kind"] == "held_out"]
         self.watcher.on_stage("held out", len(wanted))
         for name, of, ratios in wanted:
-            if (name, str(of)) not in known:
+            if (name, of) not in known:
                 answers, scores = self.evaluator.hold_out(ratios)
                 passports = {metric: passport(score) for metric, score in scores.items()}
                 journal.append({"kind": "held_out", "name": name, "of": of, "scores": passports, "answers": answers})
             self.watcher.on_record({"kind": "held_out", "name": name})
 
-    def _export_best(self, journal: Journal) -> None:
-        if winner := best(candidates(journal.records)):
-            export_candidate(self.plan, journal.header, journal.records, winner, self.folder / BEST)
+    def _export_best(self, header: Record, records: list[Record]) -> None:
+        if winner := best(candidates(records)):
+            export_candidate(self.plan, header, records, winner, self.folder / BEST)
 
 
 def run_fields(plan: Plan) -> dict[str, Any]:
@@ -188,14 +191,20 @@ def open_run(folder: Path) -> tuple[Plan, Record, list[Record]]:
     """Open a run folder for reading: its plan, and its journal's header and records.
 
     Raises:
-        RunError: There is no run in the folder.
+        RunError: There is no run in the folder, or its parents are no longer what they were.
     """
     header, records = read_journal(folder / JOURNAL)
     try:
         recipe = Recipe.model_validate_json((folder / RECIPE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RunError(f"{folder / RECIPE} cannot be read", hint="resume the run once to write it again") from error
-    return make_plan(recipe), header, records
+    plan = make_plan(recipe)
+    then = header["fields"]["parents_sha256"]
+    changed = [f"{name}: {c.folder}" for name, c in plan.checkpoints.items() if c.checksum != then.get(name)]
+    if changed:
+        hint = "restore them, or start a new run"
+        raise RunError(f"the parents of {folder} have changed since it began", details=changed, hint=hint)
+    return plan, header, records
 
 
 def choose_candidate(records: list[Record], index: int | None) -> Record:

@@ -1,0 +1,82 @@
+"""What a run will cost, told before it begins: genes, candidates, memory, time. No weights are read.
+
+Knows a plan and how fast this machine multiplies. The time is an estimate, right within a factor of two or three.
+"""
+
+import math
+import time
+from typing import Any
+
+import torch
+from transformers import AutoProcessor
+
+from vlmmerge.evalsets import load
+from vlmmerge.evaluate import Plan
+from vlmmerge.generate import best_device, chat
+from vlmmerge.run import grid_weights
+
+GIB = 2**30
+# One decoding step of one batch costs at least this long in launching work, whatever the model (measured 2026-11: 5 to
+# 9 ms on two cores and on GPUs alike, for 6 to 32 layers).
+SECONDS_PER_STEP = 0.007
+NUM_HELD_OUT_BLENDS = 6
+
+
+def describe_plan(plan: Plan) -> dict[str, Any]:
+    """Parents, search space, candidates, memory in GiB and time, as plain values."""
+    recipe = plan.recipe
+    assert recipe.evalset and recipe.score
+    num_grid = sum(1 for _ in grid_weights(plan))
+    num_candidates = recipe.search.evaluations + 1
+    sizes = {key: choice.samples or len(load(choice.name, choice.split)) for key, choice in recipe.evalset}
+    per_sample = seconds_per_sample(plan)
+    seconds = per_sample * ((num_candidates + num_grid) * sizes["search"] + NUM_HELD_OUT_BLENDS * sizes["held_out"])
+    return {
+        "parents": {name: f"{c.folder.name}, {c.num_bytes / 1e6:,.1f} MB" for name, c in plan.checkpoints.items()},
+        "blend": f"{recipe.blend.method}, {len(plan.anatomy.slots)} slots in {plan.anatomy.num_layers} layers",
+        "search space": plan.space.describe(),
+        "search": f"{recipe.search.algorithm}, {num_candidates} candidates, {num_grid} blends of a grid",
+        "samples": f"{sizes['search']} to search on, {sizes['held_out']} held out",
+        "memory": f"{memory_bytes(plan) / GIB:.2f} GiB of weights",
+        "time": f"about {_rounded(seconds)} on {best_device()}",
+    }
+
+
+def memory_bytes(plan: Plan) -> int:
+    """Bytes of weights that are resident: the live model and every parent's language tower, for each actor."""
+    towers = sum(
+        checkpoint.tensors[key].num_bytes
+        for name, checkpoint in plan.checkpoints.items()
+        for key in plan.anatomy.keys[name].values()
+    )
+    return (plan.checkpoints["vlm"].num_bytes + towers) * max(plan.recipe.search.actors, 1)
+
+
+def seconds_per_sample(plan: Plan) -> float:
+    """One answer's time: its tokens through the language tower, and its share of a batch's decoding steps."""
+    recipe = plan.recipe
+    assert recipe.evalset
+    sample = load(recipe.evalset.search.name, recipe.evalset.search.split, 1)[0]
+    processor = AutoProcessor.from_pretrained(plan.checkpoints["vlm"].folder)
+    num_prompt_tokens = chat(processor, sample, recipe.generate)["input_ids"].shape[1]
+    vlm = plan.checkpoints["vlm"]
+    num_weights = sum(math.prod(vlm.tensors[key].shape) for key in plan.anatomy.keys["vlm"].values())
+    num_tokens = num_prompt_tokens + recipe.generate.max_new_tokens
+    steps = recipe.generate.max_new_tokens / recipe.generate.batch_size
+    return 2 * num_weights * num_tokens / multiplications_per_second() + steps * SECONDS_PER_STEP
+
+
+def multiplications_per_second() -> float:
+    """Additions and multiplications a second in a matrix product on the device that will be used, measured now."""
+    device = best_device()
+    left = torch.ones(1024, 1024, device=device)
+    left @ left
+    start = time.perf_counter()
+    for _ in range(4):
+        product = left @ left
+    product[0, 0].item()  # waits for a GPU
+    return 4 * 2 * 1024**3 / (time.perf_counter() - start)
+
+
+def _rounded(seconds: float) -> str:
+    return f"{math.ceil(seconds / 60)} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
