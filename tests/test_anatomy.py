@@ -1,0 +1,192 @@
+"""anatomy.py: language towers are found by pairing keys, in every layout met in the wild, and every misfit is told."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vlmmerge.anatomy import Shapes, Slot, language_tower, pair, study
+from vlmmerge.checkpoint import open_checkpoint
+from vlmmerge.errors import ParentsError
+
+
+def language_shapes(prefix: str = "model.", head: str | None = "lm_head.weight", num_layers: int = 2) -> Shapes:
+    """A language tower as files hold it: `prefix` before its keys, and a head unless it is tied."""
+    layer = {
+        "input_layernorm.weight": (8,),
+        "self_attn.q_proj.weight": (8, 8),
+        "post_attention_layernorm.weight": (8,),
+        "mlp.gate_proj.weight": (16, 8),
+    }
+    shapes = {f"{prefix}embed_tokens.weight": (40, 8), f"{prefix}norm.weight": (8,)}
+    for number in range(num_layers):
+        shapes |= {f"{prefix}layers.{number}.{role}": shape for role, shape in layer.items()}
+    return shapes | ({head: (40, 8)} if head else {})
+
+
+def eyes(prefix: str, num_layers: int = 5) -> Shapes:
+    """A vision tower with more layers than the language tower, some of whose roles have the same names."""
+    shapes = {}
+    for number in range(num_layers):
+        for role in ("self_attn.q_proj.weight", "mlp.fc1.weight", "layer_norm1.weight"):
+            shapes[f"{prefix}layers.{number}.{role}"] = (6, 6)
+    return shapes | {f"{prefix}embeddings.patch_embedding.weight": (6, 3, 2, 2)}
+
+
+# facts.md's layouts: for each, the prefix of the language tower, the key of its head, and what stands beside it.
+LAYOUTS: dict[str, tuple[str, str | None, Shapes]] = {
+    "llava-hf": (
+        "language_model.model.",
+        "language_model.lm_head.weight",
+        eyes("vision_tower.vision_model.encoder.") | {"multi_modal_projector.linear_1.weight": (8, 6)},
+    ),
+    "llava-hf by transformers 5": (
+        "language_model.model.",
+        "language_model.lm_head.weight",
+        eyes("vision_tower.encoder.") | {"multi_modal_projector.linear_1.weight": (8, 6)},
+    ),
+    "original llava": (
+        "model.",
+        "lm_head.weight",
+        eyes("model.vision_tower.vision_tower.vision_model.encoder.") | {"model.mm_projector.0.weight": (8, 6)},
+    ),
+    "qwen2-vl on the hub": ("model.", "lm_head.weight", {"visual.blocks.0.attn.qkv.weight": (18, 6)}),
+    "qwen2-vl in memory": (
+        "model.language_model.",
+        "lm_head.weight",
+        {"model.visual.blocks.0.attn.qkv.weight": (18, 6)},
+    ),
+    "gemma 3": ("language_model.model.", None, eyes("vision_tower.vision_model.encoder.")),
+    "smolvlm": ("model.text_model.", "lm_head.weight", eyes("model.vision_model.encoder.")),
+    "a tower without a prefix": ("", "lm_head.weight", {}),
+}
+
+
+def renamed(shapes: Shapes, change: Callable[[str], str]) -> Shapes:
+    return {change(key): shape for key, shape in shapes.items()}
+
+
+def fault_of(parents: dict[str, Shapes]) -> ParentsError:
+    with pytest.raises(ParentsError) as caught:
+        study(parents)
+    return caught.value
+
+
+def test_checkpoints_that_transformers_wrote_pair_slot_by_slot(parents: Path) -> None:
+    checkpoints = {name: open_checkpoint(parents / name) for name in ("vlm", "base", "ja-llm")}
+    anatomy = study({name: checkpoint.shapes for name, checkpoint in checkpoints.items()})
+    assert anatomy.num_layers == 2
+    assert anatomy.keys["base"] == anatomy.keys["ja-llm"]
+    assert set(anatomy.keys["base"].values()) == set(checkpoints["base"].shapes), "all of a language model is paired"
+    q_proj, head = Slot(1, "self_attn.q_proj.weight"), Slot(None, "lm_head.weight")
+    assert anatomy.keys["base"][q_proj] == "model.layers.1.self_attn.q_proj.weight"
+    assert anatomy.keys["vlm"][q_proj].endswith("model.layers.1.self_attn.q_proj.weight")
+    assert anatomy.keys["vlm"][head].endswith("lm_head.weight")
+    left = set(checkpoints["vlm"].shapes) - set(anatomy.keys["vlm"].values())
+    assert {key.removeprefix("model.").split(".")[0] for key in left} == {"vision_tower", "multi_modal_projector"}
+
+
+def test_tied_heads_are_no_slot(tied_parents: Path) -> None:
+    shapes = {name: open_checkpoint(tied_parents / name).shapes for name in ("vlm", "base", "ja-llm")}
+    anatomy = study(shapes)
+    assert Slot(None, "lm_head.weight") not in anatomy.slots
+    assert Slot(None, "embed_tokens.weight") in anatomy.slots
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_pairs_with_a_plain_language_model(layout: str) -> None:
+    prefix, head, beside = LAYOUTS[layout]
+    tower = language_shapes(prefix, head)
+    base = language_shapes(head="lm_head.weight" if head else None)
+    anatomy = study({"vlm": tower | beside, "base": base, "ja": base})
+    assert set(anatomy.keys["vlm"].values()) == set(tower), "the tower, all of it, and nothing beside it"
+    for slot, key in anatomy.keys["vlm"].items():
+        assert key == (head if slot.role == "lm_head.weight" else prefix + str(slot))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_order_of_keys_in_a_file_does_not_matter(layout: str) -> None:
+    prefix, head, beside = LAYOUTS[layout]
+    shapes = language_shapes(prefix, head) | beside
+    slots = language_tower(language_shapes(head="lm_head.weight" if head else None))
+    backwards = dict(reversed(shapes.items()))
+    assert pair(slots, shapes) == pair(slots, backwards)
+
+
+def test_slots_sort_by_depth_with_layer_10_after_layer_2() -> None:
+    base = language_shapes(num_layers=12)
+    slots = study({"vlm": base, "base": base, "ja": base}).slots
+    assert slots[0] == Slot(None, "embed_tokens.weight")
+    assert {slot.part for slot in slots[-2:]} == {"head"}
+    layers = [slot.layer for slot in slots[1:-2] if slot.layer is not None]
+    assert layers == sorted(layers) and len(layers) == 4 * 12
+
+
+def test_rotary_frequencies_of_old_checkpoints_are_left_out() -> None:
+    base = language_shapes()
+    old = base | {"model.layers.0.self_attn.rotary_emb.inv_freq": (4,)}
+    anatomy = study({"vlm": base, "base": old, "ja": old})
+    assert len(anatomy.slots) == len(base)
+
+
+def test_a_base_without_a_language_tower_is_told() -> None:
+    error = fault_of({"vlm": language_shapes(), "base": {"transformer.h.0.attn.weight": (8, 8)}, "ja": {}})
+    assert str(error) == (
+        "base has no language tower: no key of the form `layers.0.self_attn.q_proj.weight`\n"
+        "  found transformer.h.0.attn.weight ...\n"
+        "hint: `parents.base` must be a decoder-only language model"
+    )
+
+
+def test_other_shapes_are_told_once_a_role_with_both_shapes() -> None:
+    base = language_shapes()
+    wider = {key: (24, 8) if "mlp" in key else shape for key, shape in base.items()}
+    error = fault_of({"vlm": language_shapes("language_model.model."), "base": base, "ja": wider})
+    assert error.message.startswith("parents do not fit: 2 of 11 language slots ")
+    assert error.details == ("layers.0.mlp.gate_proj.weight  (24, 8) in `ja`   (16, 8) in `base`",)
+    assert error.hint == "all language towers must come from one base model, with equal shapes"
+
+
+def test_a_vocabulary_of_another_size_is_told_for_embeddings_and_head() -> None:
+    base = language_shapes()
+    padded = {key: (64, 8) if shape == (40, 8) else shape for key, shape in base.items()}
+    error = fault_of({"vlm": padded, "base": base, "ja": base})
+    assert error.details == (
+        "embed_tokens.weight  (64, 8) in `vlm`   (40, 8) in `base`",
+        "lm_head.weight  (64, 8) in `vlm`   (40, 8) in `base`",
+    )
+
+
+def test_fewer_layers_than_the_base_are_told_as_missing() -> None:
+    error = fault_of({"vlm": language_shapes(), "base": language_shapes(num_layers=3), "ja": language_shapes()})
+    assert error.message.startswith("parents do not fit: 4 of 15 language slots ")
+    assert "layers.2.mlp.gate_proj.weight  missing in `vlm`   (16, 8) in `base`" in error.details
+    assert error.details[-1] == "... and 2 more kinds of slots", "eight kinds, six shown"
+
+
+def test_a_head_that_only_the_base_has_is_told() -> None:
+    error = fault_of({"vlm": language_shapes(head=None), "base": language_shapes(), "ja": language_shapes()})
+    assert error.details == ("lm_head.weight  missing in `vlm`   (40, 8) in `base`",)
+
+
+@pytest.mark.parametrize("name", ["vlm", "ja"])
+def test_a_tower_with_more_than_the_base_is_told_and_never_dropped_in_silence(name: str) -> None:
+    """More layers, biases or an untied head beyond the base's took no part in the blend, and nobody was told."""
+    base = language_shapes(head=None)
+    more = language_shapes(num_layers=3) | {"model.layers.0.self_attn.q_proj.bias": (8,)}
+    parents = {"vlm": base, "base": base, "ja": base}
+    study(parents)
+    error = fault_of(parents | {name: more})
+    assert error.message == "parents do not fit: 6 of 16 language slots differ"
+    assert f"layers.0.self_attn.q_proj.bias  (8,) in `{name}`   missing in `base`" in error.details
+    assert f"layers.2.input_layernorm.weight  (8,) in `{name}`   missing in `base`" in error.details
+
+
+def test_fused_projections_pair_only_with_themselves() -> None:
+    def fuse(key: str) -> str:
+        return key.replace("q_proj", "qkv_proj")
+
+    base = language_shapes()
+    study({"vlm": renamed(base, fuse), "base": renamed(base, fuse), "ja": renamed(base, fuse)})
+    error = fault_of({"vlm": renamed(base, fuse), "base": base, "ja": base})
+    assert "layers.0.self_attn.q_proj.weight  missing in `vlm`   (8, 8) in `base`" in error.details

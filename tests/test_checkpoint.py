@@ -1,0 +1,229 @@
+"""checkpoint.py: what transformers writes is read as it is, and nothing malformed or outside the folder is."""
+
+import json
+import os
+import random
+import shutil
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from vlmmerge.checkpoint import open_checkpoint, read_header
+from vlmmerge.errors import CheckpointError
+
+
+def write_raw(file: Path, header: object, data: bytes = b"") -> Path:
+    """A safetensors file with any header, also a wrong one; bytes are taken as they are."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    file.write_bytes(struct.pack("<Q", len(text)) + text + data)
+    return file
+
+
+def checkpoint_with(folder: Path, **names_of_keys: str) -> Path:
+    """A folder with a config and an index that says which file holds each key."""
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names_of_keys}))
+    return folder
+
+
+def fault_of(where: Path | str) -> CheckpointError:
+    with pytest.raises(CheckpointError) as caught:
+        open_checkpoint(where)
+    assert caught.value.hint, "every message says what to do"
+    return caught.value
+
+
+@pytest.mark.parametrize("name", ["base", "ja-llm", "vlm"])
+def test_every_tensor_reads_as_safetensors_itself_reads_it(parents: Path, name: str) -> None:
+    checkpoint = open_checkpoint(parents / name)
+    tensors = load_file(parents / name / "model.safetensors")
+    assert set(checkpoint.tensors) == set(tensors)
+    for key, tensor in tensors.items():
+        assert checkpoint.shapes[key] == tuple(tensor.shape) and checkpoint.dtype(key) == tensor.dtype
+        assert torch.equal(checkpoint.read(key), tensor)
+        info = checkpoint.tensors[key]
+        raw = info.file.read_bytes()[info.start : info.end]
+        assert raw == tensor.contiguous().view(torch.uint8).numpy().tobytes()
+    assert checkpoint.num_bytes == sum(tensor.nbytes for tensor in tensors.values())
+
+
+def test_the_files_of_a_vlm_are_all_that_transformers_needs_of_it(parents: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(parents / "vlm", tmp_path / "vlm")
+    for extra in ("README.md", "pytorch_model.bin", "modeling_own.py", "other.safetensors"):
+        (folder / extra).touch()
+    names = {path.name for path in open_checkpoint(folder).files()}
+    assert names == {path.name for path in (parents / "vlm").iterdir()}
+    assert {"config.json", "processor_config.json", "chat_template.jinja", "model.safetensors"} < names
+
+
+def test_a_sharded_checkpoint_reads_as_the_single_file(parents: Path, tmp_path: Path) -> None:
+    tensors = load_file(parents / "base" / "model.safetensors")
+    names = {key: f"model-{number % 2}.safetensors" for number, key in enumerate(tensors)}
+    for name in set(names.values()):
+        save_file({key: tensor for key, tensor in tensors.items() if names[key] == name}, tmp_path / name)
+    sharded = open_checkpoint(checkpoint_with(tmp_path, **names))
+    assert sharded.shapes == open_checkpoint(parents / "base").shapes
+    assert all(torch.equal(sharded.read(key), tensor) for key, tensor in tensors.items())
+
+
+def test_the_checksum_moves_with_weights_configs_and_names_and_with_nothing_else(parents: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(parents / "base", tmp_path / "a")
+    checksum = open_checkpoint(folder).checksum
+    assert checksum == open_checkpoint(parents / "base").checksum == open_checkpoint(folder).checksum
+    (folder / "README.md").write_text("new words")
+    assert open_checkpoint(folder).checksum == checksum
+    (folder / "generation_config.json").rename(folder / "generation_config_2.json")
+    renamed = open_checkpoint(folder).checksum
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))
+    changed = open_checkpoint(folder).checksum
+    assert len({checksum, renamed, changed}) == 3
+
+
+def test_a_config_of_another_kind_is_told(tmp_path: Path) -> None:
+    assert str(fault_of(tmp_path)) == (
+        f"{tmp_path}: no config.json\nhint: give the folder of a Hugging Face checkpoint"
+    )
+    (tmp_path / "config.json").write_text("{oops")
+    assert str(fault_of(tmp_path)).startswith(f"{tmp_path / 'config.json'} is not JSON: ")
+    (tmp_path / "config.json").write_bytes(b"\xff\xfe")
+    assert str(fault_of(tmp_path)).startswith(f"{tmp_path / 'config.json'} is not JSON: ")
+
+
+@pytest.mark.parametrize("where", ["./nowhere", "/no/such/folder", "no/such/folder", "nowhere"])
+def test_a_folder_that_is_not_there_is_told(where: str) -> None:
+    assert str(fault_of(where)) == (f"no such checkpoint: {where}\nhint: give a folder with a config.json, or a hub id")
+
+
+def test_pickles_are_never_read(tmp_path: Path) -> None:
+    """Unpickling runs whatever code the file holds; here it would leave a file behind."""
+
+    class Payload:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.system, (f"touch {tmp_path / 'ran'}",)
+
+    (tmp_path / "config.json").write_text("{}")
+    torch.save({"weight": Payload()}, tmp_path / "pytorch_model.bin")
+    message = str(fault_of(tmp_path))
+    assert message == (
+        f"{tmp_path}: no model.safetensors and no model.safetensors.index.json\n"
+        "hint: only safetensors are read, never pickles: convert a .bin with transformers' `save_pretrained`"
+    )
+    shutil.copy(tmp_path / "pytorch_model.bin", tmp_path / "model.safetensors")
+    assert f"{tmp_path / 'model.safetensors'} is damaged: its header" in str(fault_of(tmp_path))
+    (tmp_path / "model.safetensors").unlink()
+    assert "pytorch_model.bin is damaged" in str(fault_of(checkpoint_with(tmp_path, weight="pytorch_model.bin")))
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["../secret.safetensors", "/etc/hostname", "sub/model.safetensors", "..", "."])
+def test_an_index_that_points_outside_the_folder_is_refused(tmp_path: Path, name: str) -> None:
+    """`..` passed for a file name, and reading the folder above ended in a traceback."""
+    save_file({"weight": torch.zeros(1)}, tmp_path / "secret.safetensors")
+    (tmp_path / "model" / "sub").mkdir(parents=True)
+    save_file({"weight": torch.zeros(1)}, tmp_path / "model" / "sub" / "model.safetensors")
+    folder = checkpoint_with(tmp_path / "model", weight=name)
+    assert str(fault_of(folder)) == (
+        f"{folder / 'model.safetensors.index.json'} names files that are not there\n"
+        f"  {name}: not a file name\n"
+        "hint: fetch them again"
+    )
+
+
+def test_an_index_that_names_missing_files_tells_all_of_them(tmp_path: Path) -> None:
+    folder = checkpoint_with(tmp_path, a="1.safetensors", b="2.safetensors")
+    assert fault_of(folder).details == ("1.safetensors: no such file", "2.safetensors: no such file")
+
+
+@pytest.mark.parametrize("index", ["{", "[]", "{}", '{"weight_map": [1]}', '{"weight_map": {"a": {}}}'])
+def test_an_index_without_a_weight_map_is_told(tmp_path: Path, index: str) -> None:
+    checkpoint_with(tmp_path)
+    (tmp_path / "model.safetensors.index.json").write_text(index)
+    assert str(fault_of(tmp_path)) == (
+        f"{tmp_path / 'model.safetensors.index.json'} is damaged: no weight map\nhint: fetch the checkpoint again"
+    )
+
+
+def test_an_index_with_a_number_for_a_name_is_told(tmp_path: Path) -> None:
+    """It ended in a traceback."""
+    checkpoint_with(tmp_path)
+    (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"a": 3}}')
+    assert fault_of(tmp_path).details == ("3: not a file name",)
+
+
+F32 = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
+
+
+@pytest.mark.parametrize(
+    ("header", "what"),
+    [
+        (b"{oops", "its header cannot be read: "),
+        (b"\xff\xff", "its header cannot be read: "),
+        (b"[" * 100_000, "its header cannot be read: "),
+        ([], "its header cannot be read: "),
+        ({"w": 3}, "its header cannot be read: "),
+        ({"w": {}}, "its header cannot be read: 'data_offsets'"),
+        ({"w": F32 | {"data_offsets": [0]}}, "its header cannot be read: "),
+        ({"w": F32 | {"data_offsets": ["a", "b"]}}, "its header cannot be read: "),
+        ({"w": F32 | {"shape": "x"}}, "its header cannot be read: "),
+        ({"w": F32 | {"data_offsets": [0, 9]}}, "`w` claims bytes {start} to {end}, the file has {size}"),
+        ({"w": F32 | {"data_offsets": [-8, 0]}}, "`w` claims bytes {start} to {end}, the file has {size}"),
+        ({"w": F32 | {"data_offsets": [8, 0]}}, "`w` claims bytes {start} to {end}, the file has {size}"),
+        ({"w": F32 | {"data_offsets": [0, 4]}}, "`w` of shape (2,) in F32 cannot have 4 bytes"),
+        ({"w": F32 | {"shape": [2**62, 4]}}, f"`w` of shape ({2**62}, 4) in F32 cannot have 8 bytes"),
+    ],
+)
+def test_a_malformed_header_is_told(tmp_path: Path, header: Any, what: str) -> None:
+    file = write_raw(tmp_path / "model.safetensors", header, b"\0" * 8)
+    if "{start}" in what:
+        data_start = file.stat().st_size - 8
+        first, last = header["w"]["data_offsets"]
+        what = what.format(start=data_start + first, end=data_start + last, size=file.stat().st_size)
+    with pytest.raises(CheckpointError) as caught:
+        list(read_header(file))
+    assert str(caught.value).startswith(f"{file} is damaged: {what}")
+    assert caught.value.hint == "fetch the checkpoint again"
+
+
+@pytest.mark.parametrize("content", [b"", b"\0\0", struct.pack("<Q", 1000) + b"{}", struct.pack("<Q", 2**63) + b"{}"])
+def test_a_header_longer_than_its_file_is_told(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(content)
+    with pytest.raises(CheckpointError) as caught:
+        list(read_header(file))
+    length = int.from_bytes(content[:8], "little")
+    assert caught.value.message == (f"{file} is damaged: its header claims {length} bytes, the file has {len(content)}")
+
+
+def test_a_file_cut_or_changed_anywhere_in_its_header_raises_nothing_but_a_checkpoint_error(
+    parents: Path, tmp_path: Path
+) -> None:
+    rng = random.Random(0)
+    whole = (parents / "base" / "model.safetensors").read_bytes()
+    header_length = 8 + int.from_bytes(whole[:8], "little")
+    file, refused = tmp_path / "model.safetensors", 0
+    for _ in range(300):
+        content = bytearray(whole)
+        for _ in range(rng.randint(1, 3)):
+            content[rng.randrange(header_length)] = rng.randrange(256)
+        file.write_bytes(content[: rng.choice([len(content), rng.randrange(len(content))])])
+        try:
+            list(read_header(file))
+        except CheckpointError:
+            refused += 1
+    assert refused > 150
+
+
+def test_weights_that_cannot_be_blended_are_told(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    save_file({"w": torch.zeros(2, dtype=torch.int8)}, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError) as caught:
+        open_checkpoint(tmp_path).read("w")
+    assert str(caught.value) == (
+        f"{tmp_path}: `w` is stored as I8, wanted one of F64, F32, F16, BF16\n"
+        "hint: quantized weights cannot be blended: use the unquantized checkpoint"
+    )

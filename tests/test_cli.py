@@ -1,0 +1,309 @@
+"""cli.py: a user's fault is one message with a hint and exit 1, results go to stdout, nothing is written over."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from vlmmerge import __version__
+from vlmmerge.cli import COMMANDS
+from vlmmerge.evalsets import load
+from vlmmerge.journal import read_journal
+
+ROOT = Path(__file__).parents[1]
+HINT = "hint: mend the file, or use --set KEY=VALUE"
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("picture") / "picture.jpg"
+    file.write_bytes(load("ja-scenes", "search", 1)[0].image)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("override", "fault"),
+    [
+        ("search.evaluatons=3", 'search.evaluatons: unknown key (did you mean "evaluations"?)'),
+        ("serch.seed=3", 'serch: unknown key (did you mean "search"?)'),
+        ("search.seed=x", 'search.seed: wanted an integer, found "x"'),
+        ("blend.method=tie", None),
+        ("blend.depth={groups: 0}", "blend.depth: wanted global, per_layer or {groups: N} with N of at least 1, "),
+        ("parents.vlm=./vlmm", 'parents.vlm: no such folder ./vlmm (did you mean "vlm"?), looked for '),
+        ("score.objective={cidr: 1.0}", 'score.objective.cidr: no metric "cidr" (did you mean "cider"?)'),
+        ("score.report=[fact]", 'score.report[0]: no metric "fact" (did you mean "facts"?)'),
+        ("evalset.search.name=ja-scene", 'evalset.search.name: no evalset "ja-scene" (did you mean "ja-scenes"?)'),
+        ("evalset.search.split=serach", "evalset.search.split: no split in ja-scenes"),
+        ("evalset=", "evalset: missing, wanted {search: {name, split}, held_out: {name, split}}"),
+        ("search.seed", "--set search.seed: wanted KEY=VALUE, such as search.seed=3"),
+    ],
+)
+def test_a_wrong_recipe_is_one_message_with_a_hint_and_nothing_is_written(
+    cli, recipe_file: Path, tmp_path: Path, override: str, fault: str | None
+) -> None:
+    done = cli.run("evolve", recipe_file, "--run", tmp_path / "run", "--set", override)
+    head, *faults, hint = done.message.splitlines()
+    assert done.status == 1 and done.out == ""
+    assert head == f"error: {recipe_file}: 1 fault in the recipe" and hint == HINT
+    fault = fault or 'blend.method: "tie" is not one of linear, task_arithmetic, ties, dare_ties (did you mean "ties"?)'
+    assert len(faults) == 1 and faults[0].startswith(f"  {fault}")
+    assert not (tmp_path / "run").exists()
+
+
+def test_all_faults_of_a_recipe_come_at_once(cli, recipe_file: Path, tmp_path: Path) -> None:
+    overrides = ["search.sed=1", "parents.base=./nowhere", "score.objective={cidr: 1.0}", "evalset.held_out.split=test"]
+    arguments = [word for override in overrides for word in ("--set", override)]
+    done = cli.run("evolve", recipe_file, "--run", tmp_path / "run", *arguments)
+    head, *faults, hint = done.message.splitlines()
+    assert (done.status, head, hint) == (1, f"error: {recipe_file}: 4 faults in the recipe", HINT)
+    assert {fault.strip().partition(": ")[0] for fault in faults} == {
+        "search.sed", "parents.base", "score.objective.cidr", "evalset.held_out.split",
+    }  # fmt: skip
+
+
+def test_a_recipe_that_is_not_there_is_told(cli, tmp_path: Path) -> None:
+    done = cli.run("evolve", tmp_path / "nope.yaml")
+    assert done.status == 1
+    assert done.message == (
+        f"error: no such recipe: {tmp_path / 'nope.yaml'}\nhint: recipes/ holds recipes to start from"
+    )
+
+
+def test_parents_of_different_shapes_are_told_with_both_shapes(
+    cli, parents: Path, recipe_file: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "ja-llm"
+    broken.mkdir()
+    for file in (parents / "ja-llm").iterdir():
+        (broken / file.name).write_bytes(file.read_bytes())
+    tensors = load_file(broken / "model.safetensors")
+    for key, tensor in tensors.items():
+        if "gate_proj" in key:
+            tensors[key] = tensor[:48].clone()
+    save_file(tensors, broken / "model.safetensors", metadata={"format": "pt"})
+    done = cli.run("evolve", recipe_file, "--run", tmp_path / "run", "--set", f"parents.llms.ja={broken}")
+    assert done.status == 1
+    assert done.message == (
+        "error: parents do not fit: 2 of 21 language slots differ\n"
+        "  layers.0.mlp.gate_proj.weight  (48, 32) in `ja`   (64, 32) in `base`\n"
+        "hint: all language towers must come from one base model, with equal shapes"
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_parent_that_is_a_file_or_no_checkpoint_is_told(cli, recipe_file: Path, tmp_path: Path) -> None:
+    done = cli.run("evolve", recipe_file, "--run", tmp_path / "run", "--set", f"parents.base={tmp_path}")
+    assert done.status == 1
+    assert done.message == f"error: {tmp_path}: no config.json\nhint: give the folder of a Hugging Face checkpoint"
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_hub_id_that_cannot_be_fetched_is_told(cli, recipe_file: Path, tmp_path: Path) -> None:
+    done = cli.run("evolve", recipe_file, "--run", tmp_path / "run", "--set", "parents.base=no-one/no-such-model")
+    head, reason, hint = done.message.splitlines()
+    assert done.status == 1 and reason.startswith("  ")
+    assert head == "error: no such checkpoint: no-one/no-such-model is no folder here, and the hub did not give it"
+    assert hint == "hint: check the name; for a gated model run `hf auth login`"
+
+
+def test_more_groups_than_layers_are_told(cli, recipe_file: Path, tmp_path: Path) -> None:
+    done = cli.run("evolve", recipe_file, "--run", tmp_path / "run", "--set", "blend.depth.groups=3")
+    assert done.status == 1
+    assert done.message == (
+        "error: blend.depth: wanted 3 groups, but the language tower has 2 layers\n"
+        "hint: at most `groups: 2`, which is `per_layer`"
+    )
+
+
+def test_a_dry_run_tells_the_cost_and_writes_nothing(cli, recipe_file: Path, tmp_path: Path) -> None:
+    done = cli.run("evolve", recipe_file, "--run", tmp_path / "run", "--dry-run", "--json")
+    assert done.status == 0, done.err
+    described = json.loads(done.out)
+    assert {"parents", "search space", "search", "memory", "time"} <= set(described)
+    assert described["search space"].startswith("16 genes: weight 0 to 1.5, density 0.1 to 1; for each of vlm, ja")
+    assert set(described["parents"]) == {"vlm", "base", "ja"}
+    table = cli.run("evolve", recipe_file, "--run", tmp_path / "run", "--dry-run")
+    assert table.status == 0 and "16 genes" in table.out and "no weights were read" in table.out
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_reads_no_weights(cli, parents: Path, tmp_path: Path) -> None:
+    """The parents' weights are of terabytes here: files with holes, which no machine could read."""
+    for name in ("vlm", "base", "ja-llm"):
+        (tmp_path / name).mkdir()
+        for file in (parents / name).iterdir():
+            (tmp_path / name / file.name).write_bytes(file.read_bytes())
+        write_hollow_weights(tmp_path / name / "model.safetensors", factor=10**7)
+    (tmp_path / "recipe.yaml").write_bytes((parents / "recipe.yaml").read_bytes())
+    done = cli.run("evolve", tmp_path / "recipe.yaml", "--run", tmp_path / "run", "--dry-run", "--json")
+    assert done.status == 0, done.err
+    assert " GiB" in json.loads(done.out)["memory"]
+
+
+def write_hollow_weights(file: Path, factor: int) -> None:
+    """Keep a weight file's keys, make each tensor `factor` times as long, and fill it with a hole."""
+    content = file.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    end = 0
+    for key, entry in header.items():
+        if key != "__metadata__":
+            first, last = entry["data_offsets"]
+            entry["shape"][0] *= factor
+            entry["data_offsets"] = [end, end := end + (last - first) * factor]
+    text = json.dumps(header).encode()
+    file.write_bytes(len(text).to_bytes(8, "little") + text)
+    with file.open("r+b") as stream:
+        stream.truncate(8 + len(text) + end)
+
+
+def test_export_writes_the_best_or_any_candidate(cli, whole_run, tmp_path: Path) -> None:
+    best = cli.run("export", whole_run.folder, "--out", tmp_path / "best", "--json")
+    assert best.status == 0, best.err
+    weights = (whole_run.folder / "best" / "model.safetensors").read_bytes()
+    assert (tmp_path / "best" / "model.safetensors").read_bytes() == weights
+    _, records = read_journal(whole_run.folder / "journal.jsonl")
+    candidates = [record for record in records if record["kind"] == "candidate"]
+    winner = max(candidates, key=lambda record: record["score"])
+    assert json.loads(best.out) == {
+        "candidate": winner["index"], "score": winner["score"], "out": str(tmp_path / "best"),
+    }  # fmt: skip
+    other = next(record["index"] for record in candidates if record["score"] < winner["score"])
+    done = cli.run("export", whole_run.folder, "--out", tmp_path / "other", "--candidate", other)
+    assert done.status == 0 and done.out == "" and done.err == f"wrote {tmp_path / 'other'}\n"
+    assert (tmp_path / "other" / "model.safetensors").read_bytes() != weights
+    exported = json.loads((tmp_path / "other" / "vlmmerge.json").read_text(encoding="utf-8"))
+    assert exported["candidate"] == candidates[other] and exported["held_out"] == {}
+
+
+def test_export_tells_what_is_not_there_and_writes_over_nothing(cli, whole_run, tmp_path: Path) -> None:
+    done = cli.run("export", whole_run.folder, "--out", tmp_path / "out", "--candidate", 99)
+    hint = "hint: `vlmmerge evolve RECIPE --run RUN --resume` goes on"
+    assert (done.status, done.message) == (1, f"error: no candidate 99; there are 15\n{hint}")
+    done = cli.run("export", tmp_path, "--out", tmp_path / "out")
+    hint = "hint: start one without --resume, or check --run"
+    assert (done.status, done.message) == (1, f"error: there is no run in {tmp_path}\n{hint}")
+    (tmp_path / "thesis.txt").write_text("mine")
+    done = cli.run("export", whole_run.folder, "--out", tmp_path)
+    message = f"error: {tmp_path} is not empty and no export of vlmmerge\nhint: choose another --out"
+    assert (done.status, done.message) == (1, message)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_evaluate_scores_a_runs_best_as_the_run_did(cli, whole_run, recipe_file: Path, tmp_path: Path) -> None:
+    arguments = ["--evalset", "ja-scenes", "--samples", 6, "--metric", "cider", "--metric", "japanese"]
+    arguments += ["--max-new-tokens", 8, "--out", tmp_path / "answers.json", "--json"]
+    done = cli.run("evaluate", whole_run.folder, *arguments)
+    assert done.status == 0, done.err
+    printed = json.loads(done.out)
+    _, records = read_journal(whole_run.folder / "journal.jsonl")
+    held_out = records[-1]
+    assert held_out["name"] == "best"
+    (result,) = printed.values()
+    assert [row["answer"] for row in result["answers"]] == held_out["answers"]
+    assert result["scores"] == {name: held_out["scores"][name] for name in ("cider", "japanese")}
+    assert json.loads((tmp_path / "answers.json").read_text(encoding="utf-8")) == printed
+
+
+def test_evaluate_without_json_prints_a_table_with_intervals_and_signatures(cli, parents: Path) -> None:
+    done = cli.run(
+        "evaluate", parents / "vlm", "--evalset", "ja-scenes:held_out_english", "--samples", 2, "--metric", "chrf",
+        "--max-new-tokens", 4,
+    )  # fmt: skip
+    assert done.status == 0, done.err
+    assert "ja-scenes:held_out_english" in done.out and "95 % interval" in done.out and "chrf|" in done.out
+
+
+def test_evaluate_tells_what_it_cannot_do(cli, parents: Path, tmp_path: Path) -> None:
+    def message(*arguments: object) -> str:
+        done = cli.run("evaluate", parents / "vlm", *arguments)
+        assert done.status == 1 and done.out == ""
+        return done.message
+
+    assert message("--evalset", "ja-scene") == (
+        'error: no evalset "ja-scene"; there are ja-scenes\nhint: `vlmmerge evalsets` lists them'
+    )
+    assert message("--evalset", "ja-scenes:test").startswith('error: no split "test" in ja-scenes; there are search, ')
+    unknown = message("--evalset", "ja-scenes", "--samples", 1, "--metric", "cidr")
+    assert unknown == (
+        "error: unknown metric\n  cidr (did you mean cider?)\nhint: known: cider, rouge_l, chrf, exact, japanese, facts"
+    )
+    assert message("--evalset", "ja-scenes", "--samples", 600).startswith(
+        "error: ja-scenes:held_out has 512 samples, 600 were asked for\nhint: "
+    )
+    out = tmp_path / "no" / "folder.json"
+    few = ["--evalset", "ja-scenes", "--samples", 1, "--metric", "exact", "--max-new-tokens", 1]
+    assert message(*few, "--out", out).endswith(
+        f"error: cannot write {out}: No such file or directory\nhint: check --out"
+    )
+
+
+@pytest.mark.parametrize("number", ["0", "-3", "many"])
+def test_numbers_below_1_are_wrong_usage(cli, parents: Path, number: str) -> None:
+    """0 samples ended in a traceback."""
+    done = cli.run("evaluate", parents / "vlm", "--evalset", "ja-scenes", "--samples", number)
+    assert done.status == 2
+    assert done.err.endswith(f"argument --samples: invalid number of at least 1 value: '{number}'\n")
+
+
+def test_answer_says_what_the_model_says(cli, whole_run, parents: Path, picture: Path) -> None:
+    arguments = ["--image", picture, "--question", "何色ですか？", "--max-new-tokens", 8]
+    plain, as_json = (cli.run("answer", parents / "vlm", *arguments, *more) for more in ([], ["--json"]))
+    assert plain.status == as_json.status == 0, plain.err
+    assert json.loads(as_json.out) == {"question": "何色ですか？", "answer": plain.out.rstrip("\n")}
+    assert cli.run("answer", whole_run.folder, *arguments).out != plain.out, "of a run, the best is asked"
+
+
+def test_answer_tells_what_it_cannot_read(cli, parents: Path, recipe_file: Path, tmp_path: Path, picture: Path) -> None:
+    missing = tmp_path / "nope.png"
+    done = cli.run("answer", parents / "vlm", "--image", missing)
+    assert done.status == 1
+    assert done.message == f"error: cannot read {missing}: No such file or directory\nhint: check --image"
+    done = cli.run("answer", parents / "vlm", "--image", recipe_file)
+    assert done.status == 1 and done.message.startswith("error: picture of sample image cannot be read: ")
+    done = cli.run("answer", tmp_path / "nope", "--image", picture)
+    assert done.status == 1 and done.message.startswith(f"error: no such checkpoint: {tmp_path / 'nope'}\n")
+    done = cli.run("answer", parents / "base", "--image", picture)
+    assert done.status == 1 and done.message.splitlines()[0] == (
+        f"error: {parents / 'base'}: transformers does not load it as an image-text-to-text model"
+    )
+
+
+def test_evalsets_lists_what_there_is(cli) -> None:
+    everything, one = cli.run("evalsets"), cli.run("evalsets", "ja-scenes", "--json")
+    assert everything.status == one.status == 0
+    assert "ja-scenes" in everything.out and "CC0-1.0" in everything.out and "512" in everything.out
+    assert json.loads(one.out)["ja-scenes"]["splits"]["held_out"]["num_samples"] == 512
+    done = cli.run("evalsets", "nope")
+    assert (done.status, done.message) == (
+        1, 'error: no evalset "nope"; there are ja-scenes\nhint: `vlmmerge evalsets` lists them',
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", [[], ["evolv"], ["evolve"], ["export", "run"], ["evolve", "r.yaml", "--oops"]])
+def test_wrong_usage_is_exit_2(cli, arguments: list[str]) -> None:
+    done = cli.run(*arguments)
+    assert done.status == 2 and done.out == "" and done.err.startswith("usage: vlmmerge")
+
+
+def test_help_imports_neither_torch_nor_transformers() -> None:
+    """They take seconds; `--help` answers at once."""
+    code = (
+        "import sys\nfrom vlmmerge.cli import main\n"
+        "try:\n    main(['--help'])\nfinally:\n"
+        "    heavy = {'torch', 'transformers', 'datasets', 'evotorch', 'ray', 'pydantic', 'rich'} & set(sys.modules)\n"
+        "    print('imported:', sorted(heavy))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "imported: []"
+    assert all(command in done.stdout for command in COMMANDS)
+
+
+def test_the_version_is_the_packages() -> None:
+    command = [sys.executable, "-m", "vlmmerge.cli", "--version"]
+    done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (0, f"vlmmerge {__version__}\n")

@@ -1,0 +1,124 @@
+"""evalsets.py: every bundled set is whole, search and held-out pictures are apart, and damage is told."""
+
+import hashlib
+import io
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from vlmmerge import evalsets
+from vlmmerge.errors import EvalsetError
+from vlmmerge.evalsets import describe, find_evalsets, find_split, load
+
+SPLITS = [(name, split) for name, evalset in find_evalsets().items() for split in evalset.splits]
+
+
+@pytest.mark.parametrize(("name", "split"), SPLITS)
+def test_a_split_holds_as_many_whole_samples_as_its_manifest_says(name: str, split: str) -> None:
+    samples = load(name, split)
+    assert len(samples) == find_split(name, split)[1].num_samples
+    assert len({sample.id for sample in samples}) == len(samples)
+    for sample in samples:
+        assert sample.question and sample.references and all(sample.references)
+    Image.open(io.BytesIO(samples[0].image)).load()
+
+
+def test_search_and_held_out_share_no_picture_and_no_caption() -> None:
+    search, held_out = load("ja-scenes", "search"), load("ja-scenes", "held_out")
+    assert {sample.image for sample in search}.isdisjoint(sample.image for sample in held_out)
+    captions = {caption for sample in search for caption in sample.references}
+    assert captions.isdisjoint(caption for sample in held_out for caption in sample.references)
+
+
+def test_held_out_is_large_enough_for_a_headline_number() -> None:
+    assert find_split("ja-scenes", "held_out")[1].num_samples >= 500
+
+
+def test_the_first_samples_are_the_beginning_of_the_whole_split() -> None:
+    assert load("ja-scenes", "search", 5) == load("ja-scenes", "search")[:5]
+    questions = load("ja-scenes", "search_questions", 5)
+    assert questions == load("ja-scenes", "search_questions")[:5]
+
+
+def test_captions_ask_the_splits_question_and_questions_their_own() -> None:
+    captions, questions = load("ja-scenes", "search", 2), load("ja-scenes", "search_questions", 4)
+    assert {sample.question for sample in captions} == {"画像を説明してください。"}
+    assert len({sample.question for sample in questions}) == len(questions)
+    assert all(len(sample.references) == 1 for sample in questions)
+
+
+def test_only_japanese_captions_carry_japanese_facts_and_every_reference_says_them() -> None:
+    vocabulary = find_evalsets()["ja-scenes"].fact_vocabulary
+    for sample in load("ja-scenes", "search"):
+        assert sample.facts and set(sample.facts) <= set(vocabulary)
+        assert all(fact in reference for fact in sample.facts for reference in sample.references)
+    for split in ("search_english", "search_questions"):
+        assert not any(sample.facts for sample in load("ja-scenes", split, 20))
+
+
+def test_describing_gives_plain_values_with_source_and_licence() -> None:
+    described = describe("ja-scenes")
+    assert json.loads(json.dumps(described)) == described
+    assert set(described["ja-scenes"]) == {"about", "source", "licence", "splits"}
+    assert describe().keys() == find_evalsets().keys()
+
+
+def test_what_there_is_not_is_told_with_what_there_is() -> None:
+    with pytest.raises(EvalsetError) as caught:
+        describe("ja-scene")
+    assert str(caught.value) == ('no evalset "ja-scene"; there are ja-scenes\nhint: `vlmmerge evalsets` lists them')
+    with pytest.raises(EvalsetError) as caught:
+        load("ja-scene", "search")
+    assert str(caught.value) == ('no evalset "ja-scene"; there are ja-scenes\nhint: `vlmmerge evalsets` lists them')
+    with pytest.raises(EvalsetError) as caught:
+        load("ja-scenes", "test")
+    assert str(caught.value).startswith('no split "test" in ja-scenes; there are search, search_english, ')
+    assert caught.value.hint == "`vlmmerge evalsets ja-scenes`"
+    with pytest.raises(EvalsetError) as caught:
+        load("ja-scenes", "search", 257)
+    assert str(caught.value) == (
+        "ja-scenes:search has 256 samples, 257 were asked for\nhint: ask for 256 or fewer; no number asks for all"
+    )
+
+
+@pytest.fixture
+def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the bundled sets that a test may damage."""
+    folder = shutil.copytree(evalsets.BUNDLED, tmp_path / "evalsets")
+    monkeypatch.setattr(evalsets.find_evalsets, "__defaults__", (folder,))
+    return folder
+
+
+def test_a_file_that_is_missing_or_changed_is_told(copied: Path) -> None:
+    file = copied / "ja-scenes" / "search.parquet"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    hint = "hint: restore the folder from the repository"
+    with pytest.raises(EvalsetError) as caught:
+        load("ja-scenes", "search", 1)
+    assert str(caught.value) == f"ja-scenes:search: {file} is not the file that its manifest names\n{hint}"
+    file.unlink()
+    with pytest.raises(EvalsetError) as caught:
+        load("ja-scenes", "search", 1)
+    assert str(caught.value) == f"ja-scenes:search: {file} is missing\n{hint}"
+
+
+@pytest.mark.parametrize("manifest", ["", "[]", "{}", '{"splits": {"search": {"fil": "x"}}}'])
+def test_a_manifest_that_is_none_is_told(copied: Path, manifest: str) -> None:
+    path = copied / "ja-scenes" / "manifest.json"
+    path.write_text(manifest)
+    with pytest.raises(EvalsetError) as caught:
+        find_evalsets()
+    assert str(caught.value).startswith(f"{path}: not a manifest: ")
+    assert caught.value.hint == "restore the folder from the repository"
+
+
+def test_the_frozen_document_frequencies_are_those_of_the_sets_own_file() -> None:
+    evalset = find_evalsets()["ja-scenes"]
+    assert evalset.document_frequency is not None
+    written = (evalset.folder / "document_frequency.json").read_bytes()
+    assert hashlib.sha256(evalset.document_frequency.encode()).digest() == hashlib.sha256(written).digest()

@@ -1,0 +1,192 @@
+"""evaluate.py: a candidate's score depends on its ratios alone; whatever is wrong with it, it fails with a reason."""
+
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from vlmmerge.blend import METHODS
+from vlmmerge.errors import EvalsetError, ParentsError
+from vlmmerge.evalsets import load
+from vlmmerge.evaluate import Evaluator, answer_one, evaluate_model, make_evaluate, make_plan
+from vlmmerge.generate import LiveVlm
+from vlmmerge.genome import Ratio
+from vlmmerge.recipe import EvalsetChoice, Generate, load_recipe
+
+NUM_GENES = 16
+GENOMES = [[0.1 * (gene % 10) for gene in range(NUM_GENES)], [0.9 - 0.05 * gene for gene in range(NUM_GENES)]]
+
+
+def evaluator_of(folder: Path, *overrides: str) -> Evaluator:
+    return Evaluator(make_plan(load_recipe(folder / "recipe.yaml", overrides)))
+
+
+def changed(parents: Path, to: Path, name: str, slot: str, fill: float) -> Path:
+    """A copy of the parents in which one tensor of one parent is filled with a number."""
+    shutil.copytree(parents, to)
+    file = to / name / "model.safetensors"
+    tensors = load_file(file)
+    (key,) = [key for key in tensors if key.endswith(slot)]
+    save_file(tensors | {key: torch.full_like(tensors[key], fill)}, file, metadata={"format": "pt"})
+    return to
+
+
+@pytest.fixture(scope="module")
+def evaluator(parents: Path) -> Evaluator:
+    return evaluator_of(parents)
+
+
+def test_a_candidate_gets_a_score_its_metrics_and_a_checksum_of_its_answers(evaluator: Evaluator) -> None:
+    result = evaluator.evaluate(GENOMES[0])
+    assert set(result) == {"status", "score", "metrics", "answers_sha256"} and result["status"] == "ok"
+    assert result["score"] == pytest.approx(result["metrics"]["cider"] + 0.01 * result["metrics"]["chrf"])
+    assert result["score"] > 0
+
+
+def test_a_score_does_not_depend_on_the_candidates_before_it(parents: Path, evaluator: Evaluator) -> None:
+    first, second = (evaluator.evaluate(genome) for genome in GENOMES)
+    assert first != second
+    assert evaluator.evaluate(GENOMES[0]) == first
+    assert make_evaluate(evaluator.plan.recipe)(GENOMES[1]) == second, "as an actor does it, with a model of its own"
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("family", ["parents", "tied_parents"])
+def test_the_vlm_alone_is_the_vlm_parent_bit_for_bit_and_answers_as_it(
+    request: pytest.FixtureRequest, family: str, method: str
+) -> None:
+    folder = request.getfixturevalue(family)
+    blended = evaluator_of(folder, f"blend.method={method}")
+    alone = LiveVlm(folder / "vlm", blended.plan.recipe.generate)
+    blended.blender.write(blended.plan.uniform({"vlm": 0.5, "ja": 0.5}))
+    assert blended.vlm.answer(blended.search_exam.prompts) != alone.answer(blended.search_exam.prompts)
+    answers, _ = blended.hold_out(blended.plan.uniform({"vlm": 1.0}))
+    assert answers == alone.answer(alone.prepare(blended.held_out_exam.samples))
+    live, parent = blended.vlm.parameters(), alone.parameters()
+    assert live.keys() == parent.keys()
+    assert all(torch.equal(live[name].view(torch.int32), parent[name].view(torch.int32)) for name in live)
+
+
+def test_only_the_language_tower_is_ever_written(parents: Path) -> None:
+    written = evaluator_of(parents)
+    before = {name: parameter.clone() for name, parameter in written.vlm.parameters().items()}
+    written.blender.write(written.plan.uniform({"vlm": 0.3, "ja": 1.2}))
+    moved = {name for name, parameter in written.vlm.parameters().items() if not torch.equal(parameter, before[name])}
+    assert moved and all("language_model" in name or "lm_head" in name for name in moved)
+    assert len(moved) == len(written.plan.anatomy.slots)
+
+
+def test_a_parent_with_nan_fails_its_candidates_and_nothing_else(parents: Path, tmp_path: Path) -> None:
+    folder = changed(parents, tmp_path / "nan", "ja-llm", "layers.1.mlp.up_proj.weight", math.nan)
+    broken = evaluator_of(folder, "blend.method=task_arithmetic", "blend.depth=global")
+    whole = evaluator_of(parents, "blend.method=task_arithmetic", "blend.depth=global")
+    failed = broken.evaluate([0.5, 0.5])
+    assert failed == {
+        "status": "failed",
+        "score": None,
+        "reason": "VlmMergeError: layers.1.mlp.up_proj.weight: blending by task_arithmetic gives values that are not "
+        "finite in torch.float32",
+    }
+    without = [0.6, 0.0]
+    assert broken.evaluate(without) == whole.evaluate(without), "weight 0 leaves the broken parent out"
+
+
+def test_answers_that_are_all_empty_fail(parents: Path, tmp_path: Path) -> None:
+    folder = changed(parents, tmp_path / "mute", "base", "lm_head.weight", 0.0)  # every logit is 0: <unk>, the first
+    mute = evaluator_of(folder)
+    nothing = mute.plan.uniform({})
+    assert mute.evaluate_ratios(lambda: nothing) == {
+        "status": "failed",
+        "score": None,
+        "reason": "VlmMergeError: every answer is empty",
+    }
+    assert mute.evaluate_ratios(lambda: mute.plan.uniform({"vlm": 1.0}))["status"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("genome", "reason"),
+    [
+        ([0.5] * 3, "ValueError: wanted 16 values, one a gene, got 3"),
+        ([math.nan] * NUM_GENES, "ValueError: a genome holds finite numbers only, got nan"),
+    ],
+)
+def test_an_exception_inside_is_the_candidates_failure(evaluator: Evaluator, genome: list[float], reason: str) -> None:
+    assert evaluator.evaluate(genome) == {"status": "failed", "score": None, "reason": reason}
+
+
+def test_an_interrupt_is_no_failure(evaluator: Evaluator) -> None:
+    def interrupted() -> dict[object, dict[str, Ratio]]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluator.evaluate_ratios(interrupted)  # type: ignore[arg-type]
+
+
+def test_parents_that_cannot_be_blended_are_no_candidates_failure(tied_parents: Path, tmp_path: Path) -> None:
+    """Every candidate failed with the same reason, to the end of the run."""
+    folder = shutil.copytree(tied_parents, tmp_path / "parents")
+    for name in ("vlm", "base", "ja-llm"):  # a tied head that the files hold all the same
+        tensors = load_file(folder / name / "model.safetensors")
+        (key,) = [key for key in tensors if key.endswith("embed_tokens.weight")]
+        tensors[key.replace("model.embed_tokens", "lm_head")] = tensors[key].clone()
+        save_file(tensors, folder / name / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ParentsError) as caught:
+        evaluator_of(folder).evaluate(GENOMES[0])
+    assert str(caught.value) == (
+        "the loaded VLM lacks 1 of 21 language slots\n"
+        "  lm_head.weight\n"
+        "hint: `parents.vlm` loads otherwise than its files say; a tied head must be tied in every parent"
+    )
+
+
+def test_held_out_scores_carry_intervals_and_the_reported_metrics(evaluator: Evaluator) -> None:
+    answers, scores = evaluator.hold_out(evaluator.plan.space.decode(GENOMES[0]))
+    assert len(answers) == 6 and list(scores) == ["cider", "chrf", "exact", "japanese"]
+    assert all(score.low <= score.value <= score.high and score.num_samples == 6 for score in scores.values())
+
+
+@pytest.mark.parametrize("held_out", ["{name: ja-scenes, split: search_questions}", "{name: ja-scenes, split: search}"])
+def test_search_pictures_are_never_held_out(parents: Path, held_out: str) -> None:
+    """Splits of other names but of one file went through."""
+    split = held_out.split()[-1].rstrip("}")
+    searched = "search_english" if split == "search" else "search"
+    overrides = [f"evalset.held_out={held_out}", f"evalset.search.split={searched}"]
+    with pytest.raises(EvalsetError) as caught:
+        make_plan(load_recipe(parents / "recipe.yaml", overrides))
+    assert str(caught.value) == (
+        f"search and held-out data share their pictures: ja-scenes:{searched} and ja-scenes:{split}\n"
+        "hint: hold out a split that the search never sees"
+    )
+
+
+def test_a_plan_with_too_few_samples_is_refused(parents: Path) -> None:
+    """Every candidate failed with that reason, to the end of the run."""
+    with pytest.raises(EvalsetError, match="ja-scenes:search has 256 samples, 300 were asked for"):
+        make_plan(load_recipe(parents / "recipe.yaml", ["evalset.search.samples=300"]))
+
+
+def test_evaluating_a_model_gives_scores_and_every_answer(parents: Path) -> None:
+    choices = [
+        EvalsetChoice(name="ja-scenes", split="held_out", samples=3),
+        EvalsetChoice(name="ja-scenes", split="held_out_questions", samples=5),
+    ]
+    results = evaluate_model(parents / "vlm", choices, [], max_new_tokens=8)
+    assert list(results) == ["ja-scenes:held_out", "ja-scenes:held_out_questions"]
+    captions, questions = results.values()
+    assert "facts" in captions["scores"] and "facts" not in questions["scores"], "questions state no facts"
+    vlm = LiveVlm(parents / "vlm", Generate(max_new_tokens=8))
+    samples = load("ja-scenes", "held_out_questions", 5)
+    assert [row["answer"] for row in questions["answers"]] == vlm.answer(vlm.prepare(samples))
+    assert [row["id"] for row in questions["answers"]] == [sample.id for sample in samples]
+    for metric, score in captions["scores"].items():
+        assert score["num_samples"] == 3 and all(metric in row for row in captions["answers"])
+
+
+def test_answering_one_picture_gives_what_the_model_says_of_it(parents: Path) -> None:
+    sample = load("ja-scenes", "search_questions", 1)[0]
+    vlm = LiveVlm(parents / "vlm", Generate(max_new_tokens=8))
+    said = answer_one(parents / "vlm", sample.image, sample.question, max_new_tokens=8)
+    assert said == vlm.answer(vlm.prepare([sample]))[0] != ""

@@ -1,0 +1,159 @@
+"""generate.py: answers from kept features are those of plain transformers from pixels, in batches of any size."""
+
+import io
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from vlmmerge.errors import CheckpointError, EvalsetError
+from vlmmerge.evalsets import Sample, load
+from vlmmerge.generate import MAX_PIXELS, LiveVlm, chat, read_image
+from vlmmerge.recipe import Generate
+
+SETTINGS = Generate(max_new_tokens=8)
+
+
+def picture_file(image: Image.Image, kind: str = "png") -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind)
+    return file.getvalue()
+
+
+def sample_of(image: bytes) -> Sample:
+    return Sample("it", image, "何色ですか？", ())
+
+
+@pytest.fixture(scope="module")
+def vlm(parents: Path) -> LiveVlm:
+    return LiveVlm(parents / "vlm", SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def samples() -> list[Sample]:
+    """Pictures with questions of different lengths, some about one picture."""
+    return load("ja-scenes", "search_questions", 12) + load("ja-scenes", "search_english", 4)
+
+
+def plain_answers(folder: Path, samples: list[Sample], settings: Generate) -> list[str]:
+    """What transformers alone says, one sample at a time, from pixels."""
+    processor, model = AutoProcessor.from_pretrained(folder), AutoModelForImageTextToText.from_pretrained(folder)
+    answers = []
+    for sample in samples:
+        inputs = chat(processor, sample, settings)
+        assert "pixel_values" in inputs
+        said = model.generate(**inputs, max_new_tokens=settings.max_new_tokens, do_sample=False)
+        answers.append(processor.tokenizer.decode(said[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
+    return [answer.strip() for answer in answers]
+
+
+def test_answers_from_features_are_those_of_plain_transformers_from_pixels(
+    parents: Path, vlm: LiveVlm, samples: list[Sample]
+) -> None:
+    answers = vlm.answer(vlm.prepare(samples))
+    assert answers == plain_answers(parents / "vlm", samples, SETTINGS)
+    assert len(set(answers)) > len(samples) // 2, "the parents' answers should depend on picture and question"
+
+
+def test_a_system_message_and_a_question_of_the_recipe_reach_the_model(parents: Path, samples: list[Sample]) -> None:
+    settings = Generate(max_new_tokens=8, question="画像を説明してください。", system="はい。")
+    asked = LiveVlm(parents / "vlm", settings)
+    answers = asked.answer(asked.prepare(samples[:4]))
+    assert answers == plain_answers(parents / "vlm", samples[:4], settings)
+    tokenizer = asked.processor.tokenizer
+    said = tokenizer.decode(asked.prepare(samples[:1])[0].token_ids)
+    assert said == "<s>はい。</s>[INST]" + "<image>" * 9 + "画像を説明してください。[/INST]"
+
+
+def test_the_picture_moves_the_answer(vlm: LiveVlm) -> None:
+    colours = [picture_file(Image.new("RGB", (40, 40), colour)) for colour in ("red", "blue", "white", "black")]
+    assert len(set(vlm.answer(vlm.prepare([sample_of(image) for image in colours])))) > 1
+
+
+@pytest.mark.parametrize("batch_size", [1, 5])
+def test_the_batch_size_never_moves_an_answer(
+    parents: Path, vlm: LiveVlm, samples: list[Sample], batch_size: int
+) -> None:
+    assert vlm.settings.batch_size == 64
+    small = LiveVlm(parents / "vlm", SETTINGS.model_copy(update={"batch_size": batch_size}))
+    assert small.answer(small.prepare(samples)) == vlm.answer(vlm.prepare(samples))
+
+
+def test_the_order_of_samples_never_moves_an_answer(vlm: LiveVlm, samples: list[Sample]) -> None:
+    prompts = vlm.prepare(samples)
+    assert vlm.answer(prompts[::-1]) == vlm.answer(prompts)[::-1]
+    assert vlm.answer([]) == []
+
+
+def test_samples_of_one_picture_share_its_features(vlm: LiveVlm, samples: list[Sample]) -> None:
+    same = [sample for sample in samples if sample.image == samples[0].image]
+    prompts = vlm.prepare(same)
+    assert len(prompts) > 1 and len({id(prompt.features) for prompt in prompts}) == 1
+    assert prompts[0].features.shape == (9, 32)
+    assert int((prompts[0].token_ids == vlm.model.config.image_token_id).sum()) == 9
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I", "F"])
+def test_pictures_of_any_colour_mode_are_read_as_rgb(mode: str) -> None:
+    image = Image.new("RGB", (5, 7), "red").convert(mode)
+    read = read_image(sample_of(picture_file(image, "tiff")))
+    assert (read.mode, read.size) == ("RGB", (5, 7))
+
+
+@pytest.mark.parametrize("image", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n" + b"\0" * 50])
+def test_a_picture_that_is_none_is_told(vlm: LiveVlm, image: bytes) -> None:
+    with pytest.raises(EvalsetError) as caught:
+        vlm.prepare([sample_of(image)])
+    assert str(caught.value).startswith("picture of sample it cannot be read: ")
+
+
+def test_a_picture_that_ends_too_early_is_told() -> None:
+    noise = Image.effect_noise((64, 64), 50).convert("RGB")
+    with pytest.raises(EvalsetError, match="picture of sample it cannot be read: "):
+        read_image(sample_of(picture_file(noise, "jpeg")[:-1500]))
+
+
+def test_a_huge_picture_is_refused_before_it_is_decoded() -> None:
+    side = int(MAX_PIXELS**0.5) + 1
+    with pytest.warns(Image.DecompressionBombWarning), pytest.raises(EvalsetError) as caught:
+        read_image(sample_of(picture_file(Image.new("1", (side, side)))))
+    assert str(caught.value) == (
+        f"picture of sample it has {side} x {side} pixels\n"
+        f"hint: at most {MAX_PIXELS} pixels are read: make it smaller first"
+    )
+
+
+def test_a_picture_too_huge_for_pillow_is_refused_too() -> None:
+    with pytest.raises(EvalsetError, match=r"picture of sample it cannot be read: .* decompression bomb"):
+        read_image(sample_of(picture_file(Image.new("1", (20_000, 20_000)))))
+
+
+@pytest.mark.filterwarnings("ignore")  # Pillow's, of what is wrong with the picture
+@pytest.mark.parametrize("kind", ["png", "jpeg", "gif", "webp", "bmp", "tiff"])
+def test_damaged_pictures_raise_nothing_but_an_evalset_error(kind: str) -> None:
+    rng = random.Random(kind)
+    whole = picture_file(Image.effect_noise((16, 16), 50).convert("RGB"), kind)
+    for _ in range(100):
+        content = bytearray(whole)
+        for _ in range(rng.randint(1, 4)):
+            content[rng.randrange(min(len(content), 200))] = rng.randrange(256)
+        try:
+            read_image(sample_of(bytes(content[: rng.choice([len(content), rng.randrange(len(content))])])))
+        except EvalsetError as error:
+            assert str(error).startswith("picture of sample it ")
+
+
+@pytest.mark.parametrize("name", ["base", "ja-llm"])
+def test_a_model_without_eyes_is_told(parents: Path, name: str) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        LiveVlm(parents / name, SETTINGS)
+    assert caught.value.message == (f"{parents / name}: transformers does not load it as an image-text-to-text model")
+    assert caught.value.hint == "`parents.vlm` and MODEL must be vision-language models with a processor"
+
+
+def test_the_model_keeps_the_dtype_of_its_files_unless_the_recipe_says_otherwise(parents: Path, vlm: LiveVlm) -> None:
+    assert vlm.model.dtype == torch.float32
+    assert LiveVlm(parents / "vlm", Generate(dtype="bfloat16")).model.dtype == torch.bfloat16

@@ -1,0 +1,333 @@
+"""run.py, end to end through the command line: interrupted, killed, resumed, prolonged, with actors, loaded elsewhere.
+
+`VLMMERGE_KILLS=200 pytest tests/test_run.py -k killed` kills more often than the suite does.
+"""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vlmmerge.errors import RunError
+from vlmmerge.evalsets import load
+from vlmmerge.journal import Journal, best, read_journal
+from vlmmerge.run import open_run
+
+NUM_EVALUATIONS, NUM_GRID = 14, 4  # as the recipe of conftest.py says
+BLENDS = ["vlm", "ja with the eyes of vlm", "average", "best of the grid", "centre", "best"]
+# Plain transformers: nothing of vlmmerge may be imported in this process.
+PLAIN_ANSWERS = """
+import json, sys
+import torch
+from PIL import Image
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+folder, max_new_tokens, question, *pictures = sys.argv[1:]
+processor = AutoProcessor.from_pretrained(folder)
+model = AutoModelForImageTextToText.from_pretrained(folder)
+answers = []
+for picture in pictures:
+    content = [{"type": "image", "image": Image.open(picture).convert("RGB")}, {"type": "text", "text": question}]
+    inputs = processor.apply_chat_template(
+        [{"role": "user", "content": content}],
+        add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt",
+    )
+    said = model.generate(**inputs, max_new_tokens=int(max_new_tokens), do_sample=False)
+    said = said[0, inputs["input_ids"].shape[1]:]
+    answers.append(processor.tokenizer.decode(said, skip_special_tokens=True).strip())
+assert "vlmmerge" not in sys.modules
+print(json.dumps(answers))
+"""
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def kinds(records: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    return [record for record in records if record["kind"] == kind]
+
+
+def drawn(records: list[dict[str, Any]]) -> list[tuple[list[float], float]]:
+    """Genome and score of each candidate that the search drew: all but the centres."""
+    return [(r["genome"], r["score"]) for r in kinds(records, "candidate") if not r.get("centre")]
+
+
+def test_the_journal_holds_grid_candidates_centre_and_held_out_scores_in_order(whole_run) -> None:
+    header, records = read_journal(whole_run.folder / "journal.jsonl")
+    assert header["kind"] == "run" and set(header["fields"]) == {"recipe", "parents_sha256", "evalset_sha256"}
+    assert [r["kind"] for r in records] == (
+        ["grid"] * NUM_GRID + ["candidate"] * (NUM_EVALUATIONS + 1) + ["held_out"] * len(BLENDS)
+    )
+    assert [r["index"] for r in kinds(records, "candidate")] == list(range(NUM_EVALUATIONS + 1))
+    assert [r["index"] for r in kinds(records, "candidate") if r.get("centre")] == [NUM_EVALUATIONS]
+    assert [r["name"] for r in kinds(records, "held_out")] == BLENDS
+    assert all(r["status"] == "ok" for r in records if r["kind"] != "held_out")
+    assert len({score for _, score in drawn(records)}) > NUM_EVALUATIONS // 2, "candidates should differ"
+
+
+def test_the_grid_covers_the_weights_range_for_each_parent(whole_run) -> None:
+    _, records = read_journal(whole_run.folder / "journal.jsonl")
+    weights = [record["weights"] for record in kinds(records, "grid")]
+    assert weights == [{"vlm": vlm, "ja": ja} for vlm in (0.0, 1.5) for ja in (0.0, 1.5)]
+
+
+def test_evolve_with_json_prints_one_object_with_the_table_and_nothing_else_on_stdout(whole_run) -> None:
+    printed = json.loads(whole_run.done.out)
+    assert whole_run.done.out.count("\n") == 1
+    assert printed["run"] == str(whole_run.folder) and printed["best"] == str(whole_run.folder / "best")
+    assert [row["name"] for row in printed["held_out"]] == BLENDS
+    assert [row["difference"] is None for row in printed["held_out"]] == [False] * (len(BLENDS) - 1) + [True]
+    for row in printed["held_out"]:
+        for metric in ("cider", "chrf", "exact", "japanese"):
+            score = row["scores"][metric]
+            assert score["low"] <= score["value"] <= score["high"] and score["num_samples"] == 6
+            assert score["signature"].startswith(metric)
+    assert [set(sample) for sample in printed["samples"]] == [{"id", "reference", "vlm", "best"}] * 4
+
+
+def test_the_run_folder_holds_the_journal_the_recipe_and_the_best(whole_run) -> None:
+    assert sorted(path.name for path in whole_run.folder.iterdir()) == ["best", "journal.jsonl", "recipe.json"]
+    provenance = json.loads((whole_run.folder / "best" / "vlmmerge.json").read_text())
+    _, records = read_journal(whole_run.folder / "journal.jsonl")
+    winner = best(kinds(records, "candidate"))
+    assert provenance["candidate"] == winner
+    assert provenance["held_out"]["scores"] == kinds(records, "held_out")[-1]["scores"]
+    assert len(provenance["genes"]) == len(winner["genome"]) == 16
+
+
+def test_the_export_in_plain_transformers_gives_the_very_answers_of_the_journal(whole_run, tmp_path: Path) -> None:
+    pictures = []
+    for number, sample in enumerate(load("ja-scenes", "held_out", 6)):
+        pictures.append(tmp_path / f"{number}.jpg")
+        pictures[-1].write_bytes(sample.image)
+    command = [
+        sys.executable,
+        "-c",
+        PLAIN_ANSWERS,
+        whole_run.folder / "best",
+        "8",
+        "画像を説明してください。",
+        *pictures,
+    ]
+    ended = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    _, records = read_journal(whole_run.folder / "journal.jsonl")
+    answers = kinds(records, "held_out")[-1]["answers"]
+    assert json.loads(ended.stdout) == answers
+    assert len(set(answers)) > 1, "different pictures should get different answers"
+
+
+def test_a_run_killed_at_random_moments_and_resumed_is_as_if_never_killed(
+    cli, whole_run, recipe_file: Path, tmp_path: Path
+) -> None:
+    rng = random.Random(0)
+    wanted_kills, kills, number = int(os.environ.get("VLMMERGE_KILLS", "5")), 0, 0
+    begin = time.monotonic()
+    assert cli.run("evolve", recipe_file, "--run", tmp_path / "measured").status == 0
+    seconds = time.monotonic() - begin
+    while True:
+        run = tmp_path / str(number)
+        resume = ["--resume"] if (run / "journal.jsonl").exists() else []
+        process = cli.start("evolve", recipe_file, "--run", run, *resume)
+        if kills < wanted_kills:
+            time.sleep(rng.uniform(0, seconds))
+            with contextlib.suppress(ProcessLookupError):  # it has ended
+                os.kill(process, signal.SIGKILL)
+        done = cli.wait()
+        kills += done.status == -signal.SIGKILL
+        if done.status == 0:
+            assert files_of(run / "best") == files_of(whole_run.folder / "best")
+            assert (run / "journal.jsonl").read_bytes() == whole_run.journal
+            assert sorted(path.name for path in run.iterdir()) == ["best", "journal.jsonl", "recipe.json"]
+            number += 1
+            if kills >= wanted_kills:
+                break
+        else:
+            assert done.status == -signal.SIGKILL, done.err
+
+
+def test_ctrl_c_exports_the_best_so_far_and_says_how_to_resume(
+    cli, whole_run, recipe_file: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "a run"
+    process = cli.start("evolve", recipe_file, "--run", run, "--set", "generate.batch_size=2")
+    while not (run / "journal.jsonl").exists() or b'"candidate"' not in (run / "journal.jsonl").read_bytes():
+        time.sleep(0.01)
+    os.kill(process, signal.SIGINT)
+    done = cli.wait()
+    assert done.status == 130 and done.out == ""
+    assert "Traceback" not in done.err
+    resume = f"vlmmerge evolve {recipe_file} --run '{run}' --set generate.batch_size=2 --resume"
+    assert done.err.splitlines()[-1] == f"interrupted; go on with: {resume}"
+    _, records = read_journal(run / "journal.jsonl")
+    provenance = json.loads((run / "best" / "vlmmerge.json").read_text())
+    assert provenance["candidate"] == best(kinds(records, "candidate")) and provenance["held_out"] == {}
+    assert not kinds(records, "held_out")
+
+    assert cli.run("evolve", recipe_file, "--run", run, "--resume").status == 0
+    assert (run / "journal.jsonl").read_bytes() == whole_run.journal
+    assert files_of(run / "best") == files_of(whole_run.folder / "best")
+
+
+def test_ctrl_c_before_anything_has_a_score_ends_as_cleanly(cli, recipe_file: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = cli.start("evolve", recipe_file, "--run", run)
+    while not (run / "journal.jsonl").exists():
+        time.sleep(0.001)
+    os.kill(process, signal.SIGINT)
+    done = cli.wait()
+    assert done.status == 130 and "Traceback" not in done.err
+    assert done.err.splitlines()[-1].startswith("interrupted; go on with: vlmmerge evolve ")
+
+
+def test_resuming_a_finished_run_changes_nothing_and_shows_the_table_again(
+    cli, whole_run, recipe_file: Path, tmp_path: Path
+) -> None:
+    run = copy_of(whole_run.folder, tmp_path / "run")
+    done = cli.run("evolve", recipe_file, "--run", run, "--resume", "--json")
+    assert done.status == 0, done.err
+    assert files_of(run) == files_of(whole_run.folder)
+    assert json.loads(done.out)["held_out"] == json.loads(whole_run.done.out)["held_out"]
+    assert "loading" not in done.err, "the journal has everything: no model is needed"
+
+
+def test_a_prolonged_run_draws_what_a_longer_run_would_have_drawn(
+    cli, whole_run, recipe_file: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    assert cli.run("evolve", recipe_file, "--run", run, "--set", "search.evaluations=3").status == 0
+    done = cli.run("evolve", recipe_file, "--run", run, "--resume", "--json")
+    assert done.status == 0, done.err
+    _, records = read_journal(run / "journal.jsonl")
+    _, whole_records = read_journal(whole_run.folder / "journal.jsonl")
+    assert drawn(records) == drawn(whole_records)
+    assert len([record for record in kinds(records, "candidate") if record.get("centre")]) == 2
+    printed = json.loads(done.out)["held_out"]
+    assert [row["name"] for row in printed] == BLENDS
+    assert printed[-1]["of"] == best(kinds(records, "candidate"))["index"]
+    exported = json.loads((run / "best" / "vlmmerge.json").read_text())
+    assert exported["candidate"]["index"] == printed[-1]["of"]
+
+
+@pytest.mark.parametrize("override", ["search.actors=2", "generate.batch_size=1"])
+def test_neither_actors_nor_the_batch_size_move_a_byte_of_the_journal(
+    cli, whole_run, recipe_file: Path, tmp_path: Path, override: str
+) -> None:
+    done = cli.run("evolve", recipe_file, "--run", tmp_path / "run", "--set", override)
+    assert done.status == 0, done.err
+    assert (tmp_path / "run" / "journal.jsonl").read_bytes() == whole_run.journal
+
+
+def test_a_run_folder_is_never_begun_twice(cli, whole_run, recipe_file: Path) -> None:
+    before = files_of(whole_run.folder)
+    done = cli.run("evolve", recipe_file, "--run", whole_run.folder)
+    assert done.status == 1
+    assert done.message == (
+        f"error: there is a run already in {whole_run.folder}\nhint: go on with --resume, or choose another --run"
+    )
+    assert files_of(whole_run.folder) == before
+
+
+def test_a_run_of_another_recipe_is_refused_and_says_what_differs(cli, whole_run, recipe_file: Path) -> None:
+    before = files_of(whole_run.folder)
+    done = cli.run("evolve", recipe_file, "--run", whole_run.folder, "--resume", "--set", "search.seed=6")
+    assert done.status == 1
+    assert done.message == (
+        f"error: {whole_run.folder}/journal.jsonl belongs to another run\n"
+        "  recipe.search.seed: 5 in the journal, 6 now\n"
+        "hint: resume with what the run began with, or start a new run with another --run"
+    )
+    assert files_of(whole_run.folder) == before
+
+
+def test_resuming_where_no_run_is_says_so(cli, recipe_file: Path, tmp_path: Path) -> None:
+    done = cli.run("evolve", recipe_file, "--run", tmp_path / "run", "--resume")
+    assert done.status == 1
+    assert done.message == (
+        f"error: there is no run in {tmp_path / 'run'}\nhint: start one without --resume, or check --run"
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_with_other_things_is_no_place_for_a_run(cli, recipe_file: Path, tmp_path: Path) -> None:
+    """A folder without a journal was taken, and a recipe.json in it was written over."""
+    (tmp_path / "recipe.json").write_text("mine")
+    done = cli.run("evolve", recipe_file, "--run", tmp_path)
+    assert done.status == 1
+    assert done.message == f"error: {tmp_path} is not empty and no run of vlmmerge\nhint: choose another --run"
+    assert files_of(tmp_path) == {"recipe.json": b"mine"}
+
+
+def test_a_run_folder_that_cannot_be_made_is_a_users_error(cli, recipe_file: Path, tmp_path: Path) -> None:
+    """A file in the way ended in a traceback."""
+    (tmp_path / "file").touch()
+    done = cli.run("evolve", recipe_file, "--run", tmp_path / "file" / "run")
+    assert done.status == 1
+    assert done.message.startswith(f"error: cannot make {tmp_path / 'file' / 'run'}: ")
+    assert done.message.endswith("hint: choose another --run")
+
+
+def test_a_run_that_another_process_holds_is_left_alone(cli, whole_run, recipe_file: Path, tmp_path: Path) -> None:
+    run = copy_of(whole_run.folder, tmp_path / "run")
+    header, _ = read_journal(run / "journal.jsonl")
+    with Journal(run / "journal.jsonl").open_resume(header):
+        done = cli.run("evolve", recipe_file, "--run", run, "--resume")
+    assert done.status == 1
+    assert done.message == (
+        f"error: another process is running in {run}\nhint: wait until it ends, or choose another --run"
+    )
+
+
+def test_a_run_in_which_every_candidate_fails_ends_with_the_reasons(cli, parents: Path, tmp_path: Path) -> None:
+    broken = copy_of(parents, tmp_path / "parents")
+    fill_with_nan(broken / "ja-llm" / "model.safetensors")
+    few = ["search.evaluations=3", "search.grid=0"]
+    arguments = [argument for override in few for argument in ("--set", override)]
+    done = cli.run("evolve", broken / "recipe.yaml", "--run", tmp_path / "run", *arguments)
+    assert done.status == 1
+    message, reason, hint = done.err.splitlines()[-3:]
+    assert message == "error: no candidate could be scored"
+    assert reason.startswith("  VlmMergeError: ") and "not finite" in reason
+    assert hint == "hint: the journal holds every reason"
+    _, records = read_journal(tmp_path / "run" / "journal.jsonl")
+    assert [(record["status"], record["score"]) for record in records] == [("failed", None)] * 4
+    assert all("not finite" in record["reason"] for record in records)
+    assert not (tmp_path / "run" / "best").exists()
+
+
+def test_a_run_whose_parents_have_changed_since_is_not_opened(whole_run, parents: Path, tmp_path: Path) -> None:
+    """Exporting would have shipped a blend of the new files under the scores of the old ones."""
+    run, changed = copy_of(whole_run.folder, tmp_path / "run"), copy_of(parents, tmp_path / "parents")
+    text = (run / "recipe.json").read_text().replace(str(parents), str(changed))
+    (run / "recipe.json").write_text(text)
+    open_run(run)
+    fill_with_nan(changed / "ja-llm" / "model.safetensors")
+    with pytest.raises(RunError) as caught:
+        open_run(run)
+    assert str(caught.value) == (
+        f"the parents of {run} have changed since it began\n"
+        f"  ja: {changed / 'ja-llm'}\n"
+        "hint: restore them, or start a new run"
+    )
+
+
+def copy_of(folder: Path, to: Path) -> Path:
+    for name, content in files_of(folder).items():
+        (to / name).parent.mkdir(parents=True, exist_ok=True)
+        (to / name).write_bytes(content)
+    return to
+
+
+def fill_with_nan(file: Path) -> None:
+    """Turn the last bytes of a bfloat16 weight file into NaN."""
+    content = file.read_bytes()
+    file.write_bytes(content[:-64] + b"\xff\x7f" * 32)
