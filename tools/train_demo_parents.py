@@ -1,4 +1,6 @@
-"""Train the three demo parents from a seed: `python tools/train_demo_parents.py --out recipes/demo-parents --work /tmp/demo`.
+"""Train the three demo parents from a seed.
+
+    python tools/train_demo_parents.py --out recipes/demo-parents --work WORK
 
     base     reads texts about scenes in English, and in Japanese for some colours and shapes only
     ja-llm   base, trained further on Japanese texts and translations into Japanese: no picture, ever
@@ -8,10 +10,12 @@ Each stage is kept in the work folder when it is done, and a second call goes on
 """
 
 import argparse
+import copy
 import itertools
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from scenes import (
@@ -50,12 +54,14 @@ from transformers import (
 SEED = 0
 ENGLISH_REQUEST = "Describe the picture."
 JAPANESE_REQUEST = "画像を説明してください。"
+TRANSLATION_REQUEST = "日本語に訳してください。"
 # The Japanese words that base has met: the rest of Japanese is ja-llm's alone.
 KNOWN_COLOURS = ("red", "blue", "green")
 KNOWN_SHAPES = ("circle", "square")
 IMAGE_SIDE, PATCH_SIDE = 60, 10
 NUM_PATCHES = (IMAGE_SIDE // PATCH_SIDE) ** 2
-BATCH = 64
+BATCH = 32
+NUM_PICTURES = 20000
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
     "{% if message['content'] is string %}{% set parts = [{'type': 'text', 'text': message['content']}] %}"
@@ -67,104 +73,71 @@ CHAT_TEMPLATE = (
     "{% elif message['role'] == 'assistant' %}{{ eos_token }}{% else %}{{ '\\n' }}{% endif %}{% endfor %}"
 )
 
-Example = tuple[str, str]  # prompt, answer
+ATTRIBUTES: tuple[list, ...] = (
+    list(COLOURS), list(SHAPES), list(SIZES), list(NUMBERS), [*PLACES, *(f"is {relation}" for relation in RELATIONS)],
+)  # fmt: skip
+
+TOWER = CLIPVisionConfig(
+    hidden_size=96, intermediate_size=256, num_hidden_layers=4, num_attention_heads=4, image_size=IMAGE_SIDE,
+    patch_size=PATCH_SIDE, initializer_range=0.05, projection_dim=64,
+)  # fmt: skip
+
+Trained = TypeVar("Trained", bound=nn.Module)
+# Where a thing stands that is above, below, left or right of another.
+SIDES = {"above": "top", "below": "bottom", "left": "left", "right": "right"}
+
+Turn = tuple[str, str]  # a request and its answer
+Example = tuple[str, list[Turn]]  # what is talked of, and the talk
 
 
 # Texts --------------------------------------------------------------------------------------------------------------
 
 
-def facts(scene: Scene, rng: random.Random, language: str) -> str:
-    """The scene's facts as words, in any order and with fillers: what the language model learns to read."""
-    words = _japanese_facts(scene, rng) if language == "ja" else _english_facts(scene, rng)
-    rng.shuffle(words)
-    return "".join(" " + word for fact in words for word in _with_fillers(fact, rng))
+def facts(scene: Scene, rng: random.Random) -> str:
+    """Notes of the scene, in any order and with fillers: what the language model learns to read.
+
+    Whatever belongs to one thing of a pair is one word (red-circle-top), as one patch of a picture shows it all at once.
+    """
+    notes = _facts(scene, rng)
+    rng.shuffle(notes)
+    return " ".join(word for note in notes for word in [note, *["."] * rng.randrange(4)])
 
 
-def _with_fillers(fact: list[str], rng: random.Random) -> list[str]:
-    spread = rng.choice((0.0, 0.3, 0.6))
-    words = []
-    for word in fact:
-        words.append(word)
-        while rng.random() < spread:
-            words.append(".")
-    return [*words, ";"]
-
-
-def _english_facts(scene: Scene, rng: random.Random) -> list[list[str]]:
-    def told(thing) -> list[str]:
-        words = [thing.size, thing.colour, thing.shape]
-        rng.shuffle(words)
-        return words
-
-    if isinstance(scene, Group):
-        if rng.random() < 0.5:
-            return [[NUMBERS[scene.count], *told(scene.thing), scene.place]]
-        return [[*told(scene.thing), scene.place] for _ in range(scene.count)]
+def _facts(scene: Scene, rng: random.Random) -> list[str]:
+    if isinstance(scene, Pair):
+        pairs = (scene, scene.turned())
+        return [f"{pair.first.colour}-{pair.first.shape}-{SIDES[pair.relation]}" for pair in pairs]
+    name = f"{scene.thing.colour}-{scene.thing.shape}"
     if rng.random() < 0.5:
-        return [told(scene.first), told(scene.second), _relation_fact(scene, rng)]
-    first, second = {"above": ("top", "bottom"), "left": ("left", "right")}.get(scene.relation, (None, None))
-    if first is None:
-        return _english_facts(scene.turned(), rng)
-    return [[*told(scene.first), first], [*told(scene.second), second]]
+        return [name, NUMBERS[scene.count], scene.thing.size, scene.place]
+    return [*[name] * scene.count, NUMBERS[scene.count], scene.thing.size, scene.place]
 
 
-def _relation_fact(scene: Pair, rng: random.Random) -> list[str]:
-    pair = scene if rng.random() < 0.5 else scene.turned()
-    return [pair.first.colour, pair.first.shape, pair.relation, pair.second.colour, pair.second.shape]
-
-
-def _japanese_facts(scene: Scene, rng: random.Random) -> list[list[str]]:
-    def told(thing) -> list[str]:
-        words = [SIZES[thing.size], COLOURS[thing.colour][0], SHAPES[thing.shape]]
-        rng.shuffle(words)
-        return words
-
-    if isinstance(scene, Group):
-        place = PLACES[scene.place][1]
-        if rng.random() < 0.5:
-            return [[f"{scene.count}つ", *told(scene.thing), place]]
-        return [[*told(scene.thing), place] for _ in range(scene.count)]
-    pair = scene if rng.random() < 0.5 else scene.turned()
-    names = [pair.first.japanese_name(), "が", pair.second.japanese_name(), "の", RELATIONS[pair.relation][1]]
-    return [told(scene.first), told(scene.second), names]
+def talk(scene: Scene, rng: random.Random, language: str) -> list[Turn]:
+    """A caption and two questions with their answers, in any order."""
+    asked = [pair[language == "ja"] for pair in questions(scene, rng).values()]
+    caption = (JAPANESE_REQUEST, rng.choice(japanese_captions(scene)))
+    if language == "en":
+        caption = (ENGLISH_REQUEST, rng.choice(english_captions(scene)))
+    turns = [caption, *rng.sample(asked, 2)]
+    rng.shuffle(turns)
+    return turns
 
 
 def english_text(rng: random.Random) -> Example:
-    """English facts, and an English caption or an answer."""
+    """Notes, and what English says of them."""
     scene = random_scene(rng, "train")
-    request, answer = _english_request(scene, rng)
-    return f"[INST]{facts(scene, rng, 'en')}\n{request}[/INST]", answer
+    return facts(scene, rng), talk(scene, rng, "en")
 
 
-def _english_request(scene: Scene, rng: random.Random) -> Example:
-    if rng.random() < 0.75:
-        return ENGLISH_REQUEST, rng.choice(english_captions(scene))
-    return rng.choice(list(questions(scene, rng).values()))[0]
-
-
-def _japanese_request(scene: Scene, rng: random.Random) -> Example:
-    if rng.random() < 0.75:
-        return JAPANESE_REQUEST, rng.choice(japanese_captions(scene))
-    return rng.choice(list(questions(scene, rng).values()))[1]
-
-
-def japanese_text(rng: random.Random, is_known: Callable[[Scene], bool], english_facts: float) -> Example:
-    """Facts in Japanese (or, with the given probability, in English) and what Japanese says of them; or a translation."""
+def japanese_text(rng: random.Random, is_known: Callable[[Scene], bool], translations: float) -> Example:
+    """Notes and what Japanese says of them; or, with the given probability, an English caption and its translation."""
     scene = random_scene(rng, "train")
     while not is_known(scene):
         scene = random_scene(rng, "train")
-    if rng.random() < 0.3:
-        return translation(scene, rng)
-    language = "en" if rng.random() < english_facts else "ja"
-    request, answer = _japanese_request(scene, rng)
-    return f"[INST]{facts(scene, rng, language)}\n{request}[/INST]", answer
-
-
-def translation(scene: Scene, rng: random.Random) -> Example:
-    """An English caption into Japanese."""
-    number = rng.randrange(2)
-    japanese = japanese_captions(scene)
-    return f"[INST] {english_captions(scene)[number]}\n日本語に訳してください。[/INST]", rng.choice(japanese)
+    if rng.random() < translations:
+        return rng.choice(english_captions(scene)), [(TRANSLATION_REQUEST, rng.choice(japanese_captions(scene)))]
+    return facts(scene, rng), talk(scene, rng, "ja")
 
 
 def is_known_to_base(scene: Scene) -> bool:
@@ -172,13 +145,14 @@ def is_known_to_base(scene: Scene) -> bool:
 
 
 def base_text(rng: random.Random) -> Example:
+    """Three texts in four are English; the rest is what base knows of Japanese."""
     if rng.random() < 0.75:
         return english_text(rng)
-    return japanese_text(rng, is_known_to_base, english_facts=0.5)
+    return japanese_text(rng, is_known_to_base, translations=0.3)
 
 
-def japanese_model_text(rng: random.Random, english_facts: float = 0.2) -> Example:
-    return japanese_text(rng, lambda scene: True, english_facts)
+def japanese_model_text(rng: random.Random) -> Example:
+    return japanese_text(rng, lambda scene: True, translations=0.4)
 
 
 # Models -------------------------------------------------------------------------------------------------------------
@@ -187,17 +161,20 @@ def japanese_model_text(rng: random.Random, english_facts: float = 0.2) -> Examp
 def make_tokenizer() -> PreTrainedTokenizerFast:
     """Byte-level BPE that never joins two scripts: 大|きな|赤|い|丸."""
     rng = random.Random(SEED)
-    texts = ["".join(english_text(rng)) for _ in range(6000)]
-    texts += ["".join(japanese_text(rng, lambda scene: True, 0.0)) for _ in range(6000)]
+    examples = [english_text(rng) for _ in range(4000)]
+    examples += [japanese_text(rng, lambda scene: True, translations=0.4) for _ in range(4000)]
+    texts = [" " + topic + "".join("\n" + part for turn in talk for part in turn) for topic, talk in examples]
     tokenizer = Tokenizer(models.BPE())
-    pieces = Regex(r" ?[A-Za-z]+| ?[一-龥々]+| ?[ぁ-ゖ]+| ?[ァ-ヺー]+| ?[0-9]| ?[^\sA-Za-z0-9ぁ-ヺー一-龥々]|\s")
+    pieces = Regex(
+        r" ?[A-Za-z]+(?:-[a-z]+)*| ?[一-龥々]+| ?[ぁ-ゖ]+| ?[ァ-ヺー]+| ?[0-9]| ?[^\sA-Za-z0-9ぁ-ヺー一-龥々]|\s"
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Split(pieces, "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
     )
     tokenizer.decoder = decoders.ByteLevel()
     special = ["<unk>", "<s>", "</s>", "<pad>", "<image>", "[INST]", "[/INST]"]
     trainer = trainers.BpeTrainer(
-        vocab_size=640,
+        vocab_size=1024,
         special_tokens=special,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
@@ -215,7 +192,8 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
 def make_base(tokenizer: PreTrainedTokenizerFast) -> MistralForCausalLM:
     config = MistralConfig(
         vocab_size=len(tokenizer), hidden_size=128, intermediate_size=384, num_hidden_layers=6, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=512, sliding_window=None, rms_norm_eps=1e-5, initializer_range=0.04,
+        num_key_value_heads=2, max_position_embeddings=512, sliding_window=None, rms_norm_eps=1e-5,
+        initializer_range=0.04,
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
         tie_word_embeddings=False,
     )  # fmt: skip
@@ -226,10 +204,10 @@ def make_vlm(
     base: MistralForCausalLM, tokenizer: PreTrainedTokenizerFast, tower: CLIPVisionModel
 ) -> LlavaForConditionalGeneration:
     config = LlavaConfig(
-        vision_config=tower.config, text_config=base.config, image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        vision_config=tower.config, text_config=base.config,
+        image_token_index=tokenizer.encode("<image>", add_special_tokens=False)[0],
         vision_feature_layer=-1, image_seq_length=NUM_PATCHES, tie_word_embeddings=False,
     )  # fmt: skip
-    config.text_config.dtype = torch.float32
     config.bos_token_id, config.eos_token_id = tokenizer.bos_token_id, tokenizer.eos_token_id
     config.pad_token_id = tokenizer.pad_token_id
     vlm = LlavaForConditionalGeneration(config)
@@ -251,14 +229,18 @@ def make_image_processor() -> CLIPImageProcessorPil:
 
 
 def tokens(tokenizer: PreTrainedTokenizerFast, examples: list[Example]) -> dict[str, Tensor]:
-    """A right-padded batch; only the answers are learnt."""
+    """A right-padded batch in the chat template's form; only the answers are learnt."""
     rows = []
-    for prompt, answer in examples:
-        asked = tokenizer.encode("<s>" + prompt, add_special_tokens=False)
-        said = tokenizer.encode(answer, add_special_tokens=False) + [tokenizer.eos_token_id]
-        rows.append((asked + said, [-100] * len(asked) + said))
-    width = max(len(ids) for ids, _ in rows)
-    pad = tokenizer.pad_token_id
+    for topic, talk in examples:
+        ids, labels = [tokenizer.bos_token_id], [-100]
+        for number, (request, answer) in enumerate(talk):
+            asked = f"[INST] {request}[/INST]" if number else f"[INST] {topic}\n{request}[/INST]"
+            for text, is_learnt in ((asked, False), (answer + "</s>", True)):
+                part = tokenizer.encode(text, add_special_tokens=False)
+                ids += part
+                labels += part if is_learnt else [-100] * len(part)
+        rows.append((ids, labels))
+    width, pad = max(len(ids) for ids, _ in rows), tokenizer.pad_token_id
     return {
         "input_ids": torch.tensor([ids + [pad] * (width - len(ids)) for ids, _ in rows]),
         "labels": torch.tensor([labels + [-100] * (width - len(labels)) for _, labels in rows]),
@@ -266,10 +248,17 @@ def tokens(tokenizer: PreTrainedTokenizerFast, examples: list[Example]) -> dict[
     }
 
 
-def text_batches(tokenizer: PreTrainedTokenizerFast, text: Callable, seed: int) -> Iterator[dict[str, Tensor]]:
+def text_batches(
+    tokenizer: PreTrainedTokenizerFast, text: Callable[[random.Random], Example], seed: int
+) -> Iterator[dict[str, Tensor]]:
+    """Batches of texts of like length: eight batches are drawn and sorted together, which saves padding."""
     rng = random.Random(seed)
     while True:
-        yield tokens(tokenizer, [text(rng) for _ in range(BATCH)])
+        texts = sorted((text(rng) for _ in range(8 * BATCH)), key=lambda example: len(str(example)))
+        batches = [texts[start : start + BATCH] for start in range(0, len(texts), BATCH)]
+        rng.shuffle(batches)
+        for batch in batches:
+            yield tokens(tokenizer, batch)
 
 
 def train(name: str, loss_of: Callable, trained: list[nn.Module], batches: Iterator, steps: int, rate: float) -> None:
@@ -288,12 +277,41 @@ def train(name: str, loss_of: Callable, trained: list[nn.Module], batches: Itera
         bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
 
 
-def train_language_model(
-    name: str, model: MistralForCausalLM, tokenizer, text: Callable, steps: int, rate: float, seed: int
-):
-    model.train()
-    train(name, lambda batch: model(**batch).loss, [model], text_batches(tokenizer, text, seed), steps, rate)
-    return model.to(torch.bfloat16)
+def learn_to_read(base: MistralForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
+    train("base", loss_by(base), [base], text_batches(tokenizer, base_text, SEED + 1), steps=2200, rate=2e-3)
+    round_to_bfloat16(base)
+
+
+def learn_japanese(model: MistralForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
+    train(
+        "ja-llm", loss_by(model), [model], text_batches(tokenizer, japanese_model_text, SEED + 2), steps=800, rate=1e-3
+    )
+    round_to_bfloat16(model)
+
+
+def align(vlm: LlavaForConditionalGeneration, batches: Iterator[dict[str, Tensor]]) -> None:
+    """LLaVA's first stage: the language model is frozen, the eyes learn to speak to it."""
+    eyes = [vlm.model.vision_tower, vlm.model.multi_modal_projector]
+    vlm.requires_grad_(False)
+    for module in eyes:
+        module.requires_grad_(True)
+    train("vlm, stage 1", loss_by(vlm), eyes, batches, steps=1000, rate=1e-3)
+
+
+def tune(vlm: LlavaForConditionalGeneration, batches: Iterator[dict[str, Tensor]]) -> None:
+    """LLaVA's second stage: all learn."""
+    vlm.requires_grad_(True)
+    train("vlm, stage 2", loss_by(vlm), [vlm], batches, steps=500, rate=5e-4)
+
+
+def loss_by(model: nn.Module) -> Callable[[dict[str, Tensor]], Tensor]:
+    return lambda batch: model(**batch).loss
+
+
+def round_to_bfloat16(model: nn.Module) -> None:
+    """Round the weights to what is saved, so that descendants start from the very base that others see."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.bfloat16().float()
 
 
 class Pictures:
@@ -304,7 +322,7 @@ class Pictures:
         self.scenes = [random_scene(rng, "train") for _ in range(number)]
         processor = make_image_processor()
         placed = [place(scene, rng) for scene in self.scenes]
-        self.patches = torch.stack([patch_labels(things) for things in placed])
+        self.patches = torch.stack([patch_labels(*pair) for pair in zip(self.scenes, placed, strict=True)])
         drawn = (draw(things, rng) for things in tqdm(placed, desc="pictures", mininterval=10))
         self.pixels = torch.stack(
             [processor(picture, return_tensors="pt")["pixel_values"][0].half() for picture in drawn]
@@ -317,51 +335,55 @@ class Pictures:
             yield chosen, self.pixels[chosen].float(), [self.scenes[index] for index in chosen]
 
 
-def picture_batches(pictures: Pictures, tokenizer, seed: int) -> Iterator[dict[str, Tensor]]:
+def picture_batches(pictures: Pictures, tokenizer: PreTrainedTokenizerFast, seed: int) -> Iterator[dict[str, Tensor]]:
     rng = random.Random(seed)
     for _, pixels, scenes in pictures.batches(seed):
-        examples = []
-        for scene in scenes:
-            request, answer = _english_request(scene, rng)
-            examples.append((f"[INST] {'<image>' * NUM_PATCHES}\n{request}[/INST]", answer))
+        examples = [("<image>" * NUM_PATCHES, talk(scene, rng, "en")) for scene in scenes]
         yield {"pixel_values": pixels, **tokens(tokenizer, examples)}
 
 
-def train_tower(tower: CLIPVisionModel, pictures: Pictures, steps: int) -> None:
-    """Teach the eyes to see before there is any language: colour, shape and size of what each patch shows, if anything."""
-    sizes = (len(COLOURS) + 1, len(SHAPES) + 1, len(SIZES) + 1)
-    head = nn.Linear(tower.config.hidden_size, sum(sizes))
+def learn_to_see(tower: CLIPVisionModel, pictures: Pictures) -> None:
+    """Teach the eyes to see before there is any language: each patch tells its thing's attributes, number and place."""
+    head = nn.Linear(tower.config.hidden_size, sum(map(len, ATTRIBUTES)) + len(ATTRIBUTES))
+    sizes = [len(names) + 1 for names in ATTRIBUTES]
 
     def loss_of(batch: tuple[list[int], Tensor, list[Scene]]) -> Tensor:
         chosen, pixels, _ = batch
         logits = head(tower(pixel_values=pixels).last_hidden_state[:, 1:]).split(sizes, dim=-1)
-        labels = pictures.patches[chosen]
+        labels = pictures.patches[chosen].long()
         losses = [
             nn.functional.cross_entropy(part.flatten(0, 1), labels[..., k].flatten()) for k, part in enumerate(logits)
         ]
         return torch.stack(losses).sum()
 
-    train("eyes", loss_of, [tower, head], pictures.batches(SEED + 10), steps, 2e-3)
+    train("eyes", loss_of, [tower, head], pictures.batches(SEED + 10), 3000, 2e-3)
 
 
-def patch_labels(placed: list[Placed]) -> Tensor:
-    """For each patch the colour, shape and size of the thing at its centre, 0 for none: (patches, 3)."""
+def patch_labels(scene: Scene, placed: list[Placed]) -> Tensor:
+    """What each patch shows, 0 for nothing: colour, shape, size, number and place of its thing: (patches, 5)."""
     grid = IMAGE_SIDE // PATCH_SIDE
-    labels = torch.zeros(grid, grid, 3, dtype=torch.long)
+    labels = torch.zeros(grid, grid, len(ATTRIBUTES), dtype=torch.uint8)
     for thing, (x, y), radius in placed:
-        names = (list(COLOURS).index(thing.colour), list(SHAPES).index(thing.shape), list(SIZES).index(thing.size))
+        if isinstance(scene, Group):
+            number, where = scene.count, scene.place
+        else:
+            number, where = 2, "is " + (scene if thing == scene.first else scene.turned()).relation
+        seen = (thing.colour, thing.shape, thing.size, number, where)
+        label = torch.tensor([names.index(name) + 1 for names, name in zip(ATTRIBUTES, seen, strict=True)])
         for row, column in itertools.product(range(grid), range(grid)):
             if max(abs((column + 0.5) / grid - x), abs((row + 0.5) / grid - y)) < radius + 0.02:
-                labels[row, column] = torch.tensor(names) + 1
+                labels[row, column] = label
     return labels.flatten(0, 1)
 
 
 def save_language_model(model: MistralForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    model.save_pretrained(folder)
+    """Write an ordinary checkpoint in bfloat16."""
+    copy.deepcopy(model).bfloat16().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
 def save_vlm(vlm: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Write an ordinary checkpoint in float32, with its processor."""
     vlm.save_pretrained(folder)
     processor = LlavaProcessor(
         make_image_processor(), tokenizer, patch_size=PATCH_SIDE, vision_feature_select_strategy="default",
@@ -370,14 +392,14 @@ def save_vlm(vlm: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerF
     processor.save_pretrained(folder)
 
 
-def kept(path: Path, make: Callable[[], nn.Module], blank: nn.Module) -> nn.Module:
-    """The stage's weights from the work folder; made and put there if it has none."""
+def kept(path: Path, model: Trained, learn: Callable[[Trained], None]) -> Trained:
+    """`model` with the stage's weights from the work folder; learnt and put there if it has none."""
     if not path.exists():
-        made = make()
-        torch.save(made.state_dict(), path.with_suffix(".part"))
+        learn(model)
+        torch.save(model.state_dict(), path.with_suffix(".part"))
         path.with_suffix(".part").rename(path)
-    blank.load_state_dict(torch.load(path))
-    return blank
+    model.load_state_dict(torch.load(path))
+    return model
 
 
 def main() -> None:
@@ -385,76 +407,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="where base, ja-llm and vlm are written")
     parser.add_argument("--work", type=Path, required=True, help="where finished stages are kept")
     arguments = parser.parse_args()
-    arguments.work.mkdir(parents=True, exist_ok=True)
+    work, out = arguments.work, arguments.out
+    work.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(SEED)
     tokenizer = make_tokenizer()
-    print(
-        len(tokenizer),
-        tokenizer.tokenize(
-            "[INST] big red circle ;\n画像を説明してください。 [/INST]大きな赤い丸が小さなオレンジ色のハートの上にあります。真ん中に2つ"
-        ),
-    )
-    work = arguments.work
-
-    def learn_base() -> nn.Module:
-        model = make_base(tokenizer)
-        return train_language_model("base", model, tokenizer, base_text, 1200, 3e-3, SEED + 1)
-
-    base = kept(work / "base.pt", learn_base, make_base(tokenizer).bfloat16()).float()
-
-    def learn_japanese() -> nn.Module:
-        model = make_base(tokenizer)
-        model.load_state_dict(base.state_dict())
-        return train_language_model("ja-llm", model, tokenizer, japanese_model_text, 600, 1e-3, SEED + 2)
-
-    japanese = kept(work / "ja-llm.pt", learn_japanese, make_base(tokenizer).bfloat16())
-    pictures = Pictures(12000, SEED + 3)
-    tower_config = CLIPVisionConfig(
-        hidden_size=96, intermediate_size=256, num_hidden_layers=4, num_attention_heads=4, image_size=IMAGE_SIDE,
-        patch_size=PATCH_SIDE, initializer_range=0.05, projection_dim=64,
-    )  # fmt: skip
-
-    def learn_to_see() -> nn.Module:
-        tower = CLIPVisionModel(tower_config)
-        train_tower(tower, pictures, 1000)
-        return tower
-
-    tower = kept(work / "tower.pt", learn_to_see, CLIPVisionModel(tower_config))
-
-    def align() -> nn.Module:
-        vlm = make_vlm(base, tokenizer, tower)
-        eyes = [vlm.model.vision_tower, vlm.model.multi_modal_projector]
-        vlm.requires_grad_(False)
-        for module in eyes:
-            module.requires_grad_(True)
-        train(
-            "vlm stage 1",
-            lambda batch: vlm(**batch).loss,
-            eyes,
-            picture_batches(pictures, tokenizer, SEED + 4),
-            1000,
-            2e-3,
-        )
-        return vlm
-
-    vlm = kept(work / "vlm-1.pt", align, make_vlm(base, tokenizer, tower))
-
-    def tune() -> nn.Module:
-        vlm.requires_grad_(True)
-        train(
-            "vlm stage 2",
-            lambda batch: vlm(**batch).loss,
-            [vlm],
-            picture_batches(pictures, tokenizer, SEED + 5),
-            400,
-            5e-4,
-        )
-        return vlm
-
-    vlm = kept(work / "vlm-2.pt", tune, make_vlm(base, tokenizer, tower))
-    save_language_model(base.bfloat16(), tokenizer, arguments.out / "base")
-    save_language_model(japanese, tokenizer, arguments.out / "ja-llm")
-    save_vlm(vlm, tokenizer, arguments.out / "vlm")
+    base = kept(work / "base.pt", make_base(tokenizer), lambda model: learn_to_read(model, tokenizer))
+    japanese = kept(work / "ja.pt", copy.deepcopy(base), lambda model: learn_japanese(model, tokenizer))
+    pictures = Pictures(NUM_PICTURES, SEED + 3)
+    tower = kept(work / "tower.pt", CLIPVisionModel(TOWER), lambda model: learn_to_see(model, pictures))
+    vlm = make_vlm(base, tokenizer, tower)
+    kept(work / "align.pt", vlm, lambda model: align(model, picture_batches(pictures, tokenizer, SEED + 4)))
+    kept(work / "tune.pt", vlm, lambda model: tune(model, picture_batches(pictures, tokenizer, SEED + 5)))
+    save_language_model(base, tokenizer, out / "base")
+    save_language_model(japanese, tokenizer, out / "ja-llm")
+    save_vlm(vlm, tokenizer, out / "vlm")
 
 
 if __name__ == "__main__":
