@@ -72,7 +72,7 @@ print("warm", flush=True)
 for line in sys.stdin:
     arguments, folder, out, err = json.loads(line)
     if (pid := os.fork()) == 0:
-        signal.alarm(240)
+        signal.alarm(600)
         os.chdir(folder)
         for number, path in ((1, out), (2, err)):
             os.dup2(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC), number)
@@ -188,7 +188,7 @@ def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
 def whole_run(recipe_file: Path, tmp_path_factory: pytest.TempPathFactory) -> WholeRun:
     """The recipe evolved by a fresh `vlmmerge evolve --json`. Never write in its folder."""
     folder = tmp_path_factory.mktemp("whole") / "run"
-    command = [sys.executable, "-m", "vlmmerge.cli", "evolve", recipe_file, "--run", folder, "--json"]
+    command = [sys.executable, "-m", "vlmmerge.cli", "evolve", str(recipe_file), "--run", str(folder), "--json"]
     ended = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, check=False)
     assert ended.returncode == 0, ended.stderr
     return WholeRun(folder, Done(ended.returncode, ended.stdout, ended.stderr))
@@ -248,7 +248,7 @@ def make_vlm(
     )  # fmt: skip
     config = LlavaConfig(
         vision_config=eyes, text_config=make_language_config(tokenizer, is_tied),
-        image_token_index=tokenizer.convert_tokens_to_ids("<image>"), vision_feature_layer=-1,
+        image_token_index=SPECIAL_TOKENS.index("<image>"), vision_feature_layer=-1,
         image_seq_length=(IMAGE_SIDE // PATCH_SIDE) ** 2, tie_word_embeddings=is_tied,
     )  # fmt: skip
     vlm = LlavaForConditionalGeneration(config)

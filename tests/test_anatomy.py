@@ -5,20 +5,22 @@ from pathlib import Path
 
 import pytest
 
-from vlmmerge.anatomy import Shapes, Slot, language_tower, pair, study
+from vlmmerge.anatomy import Slot, language_tower, pair, study
 from vlmmerge.checkpoint import open_checkpoint
 from vlmmerge.errors import ParentsError
+
+Shapes = dict[str, tuple[int, ...]]
 
 
 def language_shapes(prefix: str = "model.", head: str | None = "lm_head.weight", num_layers: int = 2) -> Shapes:
     """A language tower as files hold it: `prefix` before its keys, and a head unless it is tied."""
-    layer = {
+    layer: Shapes = {
         "input_layernorm.weight": (8,),
         "self_attn.q_proj.weight": (8, 8),
         "post_attention_layernorm.weight": (8,),
         "mlp.gate_proj.weight": (16, 8),
     }
-    shapes = {f"{prefix}embed_tokens.weight": (40, 8), f"{prefix}norm.weight": (8,)}
+    shapes: Shapes = {f"{prefix}embed_tokens.weight": (40, 8), f"{prefix}norm.weight": (8,)}
     for number in range(num_layers):
         shapes |= {f"{prefix}layers.{number}.{role}": shape for role, shape in layer.items()}
     return shapes | ({head: (40, 8)} if head else {})
@@ -26,7 +28,7 @@ def language_shapes(prefix: str = "model.", head: str | None = "lm_head.weight",
 
 def eyes(prefix: str, num_layers: int = 5) -> Shapes:
     """A vision tower with more layers than the language tower, some of whose roles have the same names."""
-    shapes = {}
+    shapes: Shapes = {}
     for number in range(num_layers):
         for role in ("self_attn.q_proj.weight", "mlp.fc1.weight", "layer_norm1.weight"):
             shapes[f"{prefix}layers.{number}.{role}"] = (6, 6)

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from safetensors.torch import load_file, save_file
@@ -12,6 +13,9 @@ from vlmmerge import __version__
 from vlmmerge.cli import COMMANDS
 from vlmmerge.evalsets import load
 from vlmmerge.journal import read_journal
+
+if TYPE_CHECKING:
+    from conftest import Cli, WholeRun
 
 ROOT = Path(__file__).parents[1]
 HINT = "hint: mend the file, or use --set KEY=VALUE"
@@ -42,7 +46,7 @@ def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_a_wrong_recipe_is_one_message_with_a_hint_and_nothing_is_written(
-    cli, recipe_file: Path, tmp_path: Path, override: str, fault: str | None
+    cli: "Cli", recipe_file: Path, tmp_path: Path, override: str, fault: str | None
 ) -> None:
     done = cli.run("evolve", recipe_file, "--run", tmp_path / "run", "--set", override)
     head, *faults, hint = done.message.splitlines()
@@ -53,7 +57,7 @@ def test_a_wrong_recipe_is_one_message_with_a_hint_and_nothing_is_written(
     assert not (tmp_path / "run").exists()
 
 
-def test_all_faults_of_a_recipe_come_at_once(cli, recipe_file: Path, tmp_path: Path) -> None:
+def test_all_faults_of_a_recipe_come_at_once(cli: "Cli", recipe_file: Path, tmp_path: Path) -> None:
     overrides = ["search.sed=1", "parents.base=./nowhere", "score.objective={cidr: 1.0}", "evalset.held_out.split=test"]
     arguments = [word for override in overrides for word in ("--set", override)]
     done = cli.run("evolve", recipe_file, "--run", tmp_path / "run", *arguments)
@@ -64,7 +68,7 @@ def test_all_faults_of_a_recipe_come_at_once(cli, recipe_file: Path, tmp_path: P
     }  # fmt: skip
 
 
-def test_a_recipe_that_is_not_there_is_told(cli, tmp_path: Path) -> None:
+def test_a_recipe_that_is_not_there_is_told(cli: "Cli", tmp_path: Path) -> None:
     done = cli.run("evolve", tmp_path / "nope.yaml")
     assert done.status == 1
     assert done.message == (
@@ -73,7 +77,7 @@ def test_a_recipe_that_is_not_there_is_told(cli, tmp_path: Path) -> None:
 
 
 def test_parents_of_different_shapes_are_told_with_both_shapes(
-    cli, parents: Path, recipe_file: Path, tmp_path: Path
+    cli: "Cli", parents: Path, recipe_file: Path, tmp_path: Path
 ) -> None:
     broken = tmp_path / "ja-llm"
     broken.mkdir()
@@ -94,14 +98,14 @@ def test_parents_of_different_shapes_are_told_with_both_shapes(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_parent_that_is_a_file_or_no_checkpoint_is_told(cli, recipe_file: Path, tmp_path: Path) -> None:
+def test_a_parent_that_is_a_file_or_no_checkpoint_is_told(cli: "Cli", recipe_file: Path, tmp_path: Path) -> None:
     done = cli.run("evolve", recipe_file, "--run", tmp_path / "run", "--set", f"parents.base={tmp_path}")
     assert done.status == 1
     assert done.message == f"error: {tmp_path}: no config.json\nhint: give the folder of a Hugging Face checkpoint"
     assert not (tmp_path / "run").exists()
 
 
-def test_a_hub_id_that_cannot_be_fetched_is_told(cli, recipe_file: Path, tmp_path: Path) -> None:
+def test_a_hub_id_that_cannot_be_fetched_is_told(cli: "Cli", recipe_file: Path, tmp_path: Path) -> None:
     done = cli.run("evolve", recipe_file, "--run", tmp_path / "run", "--set", "parents.base=no-one/no-such-model")
     head, reason, hint = done.message.splitlines()
     assert done.status == 1 and reason.startswith("  ")
@@ -109,7 +113,7 @@ def test_a_hub_id_that_cannot_be_fetched_is_told(cli, recipe_file: Path, tmp_pat
     assert hint == "hint: check the name; for a gated model run `hf auth login`"
 
 
-def test_more_groups_than_layers_are_told(cli, recipe_file: Path, tmp_path: Path) -> None:
+def test_more_groups_than_layers_are_told(cli: "Cli", recipe_file: Path, tmp_path: Path) -> None:
     done = cli.run("evolve", recipe_file, "--run", tmp_path / "run", "--set", "blend.depth.groups=3")
     assert done.status == 1
     assert done.message == (
@@ -118,7 +122,7 @@ def test_more_groups_than_layers_are_told(cli, recipe_file: Path, tmp_path: Path
     )
 
 
-def test_a_dry_run_tells_the_cost_and_writes_nothing(cli, recipe_file: Path, tmp_path: Path) -> None:
+def test_a_dry_run_tells_the_cost_and_writes_nothing(cli: "Cli", recipe_file: Path, tmp_path: Path) -> None:
     done = cli.run("evolve", recipe_file, "--run", tmp_path / "run", "--dry-run", "--json")
     assert done.status == 0, done.err
     described = json.loads(done.out)
@@ -130,7 +134,7 @@ def test_a_dry_run_tells_the_cost_and_writes_nothing(cli, recipe_file: Path, tmp
     assert not (tmp_path / "run").exists()
 
 
-def test_a_dry_run_reads_no_weights(cli, parents: Path, tmp_path: Path) -> None:
+def test_a_dry_run_reads_no_weights(cli: "Cli", parents: Path, tmp_path: Path) -> None:
     """The parents' weights are of terabytes here: files with holes, which no machine could read."""
     for name in ("vlm", "base", "ja-llm"):
         (tmp_path / name).mkdir()
@@ -160,7 +164,7 @@ def write_hollow_weights(file: Path, factor: int) -> None:
         stream.truncate(8 + len(text) + end)
 
 
-def test_export_writes_the_best_or_any_candidate(cli, whole_run, tmp_path: Path) -> None:
+def test_export_writes_the_best_or_any_candidate(cli: "Cli", whole_run: "WholeRun", tmp_path: Path) -> None:
     best = cli.run("export", whole_run.folder, "--out", tmp_path / "best", "--json")
     assert best.status == 0, best.err
     weights = (whole_run.folder / "best" / "model.safetensors").read_bytes()
@@ -179,7 +183,9 @@ def test_export_writes_the_best_or_any_candidate(cli, whole_run, tmp_path: Path)
     assert exported["candidate"] == candidates[other] and exported["held_out"] == {}
 
 
-def test_export_tells_what_is_not_there_and_writes_over_nothing(cli, whole_run, tmp_path: Path) -> None:
+def test_export_tells_what_is_not_there_and_writes_over_nothing(
+    cli: "Cli", whole_run: "WholeRun", tmp_path: Path
+) -> None:
     done = cli.run("export", whole_run.folder, "--out", tmp_path / "out", "--candidate", 99)
     hint = "hint: `vlmmerge evolve RECIPE --run RUN --resume` goes on"
     assert (done.status, done.message) == (1, f"error: no candidate 99; there are 15\n{hint}")
@@ -193,7 +199,9 @@ def test_export_tells_what_is_not_there_and_writes_over_nothing(cli, whole_run, 
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_evaluate_scores_a_runs_best_as_the_run_did(cli, whole_run, recipe_file: Path, tmp_path: Path) -> None:
+def test_evaluate_scores_a_runs_best_as_the_run_did(
+    cli: "Cli", whole_run: "WholeRun", recipe_file: Path, tmp_path: Path
+) -> None:
     arguments = ["--evalset", "ja-scenes", "--samples", 6, "--metric", "cider", "--metric", "japanese"]
     arguments += ["--max-new-tokens", 8, "--out", tmp_path / "answers.json", "--json"]
     done = cli.run("evaluate", whole_run.folder, *arguments)
@@ -208,7 +216,7 @@ def test_evaluate_scores_a_runs_best_as_the_run_did(cli, whole_run, recipe_file:
     assert json.loads((tmp_path / "answers.json").read_text(encoding="utf-8")) == printed
 
 
-def test_evaluate_without_json_prints_a_table_with_intervals_and_signatures(cli, parents: Path) -> None:
+def test_evaluate_without_json_prints_a_table_with_intervals_and_signatures(cli: "Cli", parents: Path) -> None:
     done = cli.run(
         "evaluate", parents / "vlm", "--evalset", "ja-scenes:held_out_english", "--samples", 2, "--metric", "chrf",
         "--max-new-tokens", 4,
@@ -217,7 +225,7 @@ def test_evaluate_without_json_prints_a_table_with_intervals_and_signatures(cli,
     assert "ja-scenes:held_out_english" in done.out and "95 % interval" in done.out and "chrf|" in done.out
 
 
-def test_evaluate_tells_what_it_cannot_do(cli, parents: Path, tmp_path: Path) -> None:
+def test_evaluate_tells_what_it_cannot_do(cli: "Cli", parents: Path, tmp_path: Path) -> None:
     def message(*arguments: object) -> str:
         done = cli.run("evaluate", parents / "vlm", *arguments)
         assert done.status == 1 and done.out == ""
@@ -242,14 +250,14 @@ def test_evaluate_tells_what_it_cannot_do(cli, parents: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("number", ["0", "-3", "many"])
-def test_numbers_below_1_are_wrong_usage(cli, parents: Path, number: str) -> None:
+def test_numbers_below_1_are_wrong_usage(cli: "Cli", parents: Path, number: str) -> None:
     """0 samples ended in a traceback."""
     done = cli.run("evaluate", parents / "vlm", "--evalset", "ja-scenes", "--samples", number)
     assert done.status == 2
     assert done.err.endswith(f"argument --samples: invalid number of at least 1 value: '{number}'\n")
 
 
-def test_answer_says_what_the_model_says(cli, whole_run, parents: Path, picture: Path) -> None:
+def test_answer_says_what_the_model_says(cli: "Cli", whole_run: "WholeRun", parents: Path, picture: Path) -> None:
     arguments = ["--image", picture, "--question", "何色ですか？", "--max-new-tokens", 8]
     plain, as_json = (cli.run("answer", parents / "vlm", *arguments, *more) for more in ([], ["--json"]))
     assert plain.status == as_json.status == 0, plain.err
@@ -257,7 +265,9 @@ def test_answer_says_what_the_model_says(cli, whole_run, parents: Path, picture:
     assert cli.run("answer", whole_run.folder, *arguments).out != plain.out, "of a run, the best is asked"
 
 
-def test_answer_tells_what_it_cannot_read(cli, parents: Path, recipe_file: Path, tmp_path: Path, picture: Path) -> None:
+def test_answer_tells_what_it_cannot_read(
+    cli: "Cli", parents: Path, recipe_file: Path, tmp_path: Path, picture: Path
+) -> None:
     missing = tmp_path / "nope.png"
     done = cli.run("answer", parents / "vlm", "--image", missing)
     assert done.status == 1
@@ -272,7 +282,7 @@ def test_answer_tells_what_it_cannot_read(cli, parents: Path, recipe_file: Path,
     )
 
 
-def test_evalsets_lists_what_there_is(cli) -> None:
+def test_evalsets_lists_what_there_is(cli: "Cli") -> None:
     everything, one = cli.run("evalsets"), cli.run("evalsets", "ja-scenes", "--json")
     assert everything.status == one.status == 0
     assert "ja-scenes" in everything.out and "CC0-1.0" in everything.out and "512" in everything.out
@@ -284,7 +294,7 @@ def test_evalsets_lists_what_there_is(cli) -> None:
 
 
 @pytest.mark.parametrize("arguments", [[], ["evolv"], ["evolve"], ["export", "run"], ["evolve", "r.yaml", "--oops"]])
-def test_wrong_usage_is_exit_2(cli, arguments: list[str]) -> None:
+def test_wrong_usage_is_exit_2(cli: "Cli", arguments: list[str]) -> None:
     done = cli.run(*arguments)
     assert done.status == 2 and done.out == "" and done.err.startswith("usage: vlmmerge")
 

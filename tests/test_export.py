@@ -226,7 +226,7 @@ def test_an_export_stopped_at_any_moment_leaves_a_whole_folder_or_none(
 ) -> None:
     """A kill while the earlier export was removed left half of it, which the next export then refused to replace."""
     rng, out = random.Random(0), tmp_path / "out"
-    command = [sys.executable, "-c", EXPORT_FOR_EVER, recipe_file, out]
+    command = [sys.executable, "-c", EXPORT_FOR_EVER, str(recipe_file), str(out)]
     process = subprocess.Popen(command, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, text=True)
     assert process.stdout and process.stdout.readline()
     found = []

@@ -3,6 +3,7 @@
 import io
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -40,7 +41,8 @@ def samples() -> list[Sample]:
 
 def plain_answers(folder: Path, samples: list[Sample], settings: Generate) -> list[str]:
     """What transformers alone says, one sample at a time, from pixels."""
-    processor, model = AutoProcessor.from_pretrained(folder), AutoModelForImageTextToText.from_pretrained(folder)
+    processor: Any = AutoProcessor.from_pretrained(folder)
+    model: Any = AutoModelForImageTextToText.from_pretrained(folder)
     answers = []
     for sample in samples:
         inputs = chat(processor, sample, settings)

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -20,6 +20,9 @@ from vlmmerge.errors import RunError
 from vlmmerge.evalsets import load
 from vlmmerge.journal import Journal, best, read_journal
 from vlmmerge.run import open_run
+
+if TYPE_CHECKING:
+    from conftest import Cli, WholeRun
 
 NUM_EVALUATIONS, NUM_GRID = 14, 4  # as the recipe of conftest.py says
 BLENDS = ["vlm", "ja with the eyes of vlm", "average", "best of the grid", "centre", "best"]
@@ -61,7 +64,7 @@ def drawn(records: list[dict[str, Any]]) -> list[tuple[list[float], float]]:
     return [(r["genome"], r["score"]) for r in kinds(records, "candidate") if not r.get("centre")]
 
 
-def test_the_journal_holds_grid_candidates_centre_and_held_out_scores_in_order(whole_run) -> None:
+def test_the_journal_holds_grid_candidates_centre_and_held_out_scores_in_order(whole_run: "WholeRun") -> None:
     header, records = read_journal(whole_run.folder / "journal.jsonl")
     assert header["kind"] == "run" and set(header["fields"]) == {"recipe", "parents_sha256", "evalset_sha256"}
     assert [r["kind"] for r in records] == (
@@ -74,13 +77,13 @@ def test_the_journal_holds_grid_candidates_centre_and_held_out_scores_in_order(w
     assert len({score for _, score in drawn(records)}) > NUM_EVALUATIONS // 2, "candidates should differ"
 
 
-def test_the_grid_covers_the_weights_range_for_each_parent(whole_run) -> None:
+def test_the_grid_covers_the_weights_range_for_each_parent(whole_run: "WholeRun") -> None:
     _, records = read_journal(whole_run.folder / "journal.jsonl")
     weights = [record["weights"] for record in kinds(records, "grid")]
     assert weights == [{"vlm": vlm, "ja": ja} for vlm in (0.0, 1.5) for ja in (0.0, 1.5)]
 
 
-def test_evolve_with_json_prints_one_object_with_the_table_and_nothing_else_on_stdout(whole_run) -> None:
+def test_evolve_with_json_prints_one_object_with_the_table_and_nothing_else_on_stdout(whole_run: "WholeRun") -> None:
     printed = json.loads(whole_run.done.out)
     assert whole_run.done.out.count("\n") == 1
     assert printed["run"] == str(whole_run.folder) and printed["best"] == str(whole_run.folder / "best")
@@ -94,30 +97,24 @@ def test_evolve_with_json_prints_one_object_with_the_table_and_nothing_else_on_s
     assert [set(sample) for sample in printed["samples"]] == [{"id", "reference", "vlm", "best"}] * 4
 
 
-def test_the_run_folder_holds_the_journal_the_recipe_and_the_best(whole_run) -> None:
+def test_the_run_folder_holds_the_journal_the_recipe_and_the_best(whole_run: "WholeRun") -> None:
     assert sorted(path.name for path in whole_run.folder.iterdir()) == ["best", "journal.jsonl", "recipe.json"]
     provenance = json.loads((whole_run.folder / "best" / "vlmmerge.json").read_text())
     _, records = read_journal(whole_run.folder / "journal.jsonl")
     winner = best(kinds(records, "candidate"))
     assert provenance["candidate"] == winner
     assert provenance["held_out"]["scores"] == kinds(records, "held_out")[-1]["scores"]
-    assert len(provenance["genes"]) == len(winner["genome"]) == 16
+    assert winner is not None and len(provenance["genes"]) == len(winner["genome"]) == 16
 
 
-def test_the_export_in_plain_transformers_gives_the_very_answers_of_the_journal(whole_run, tmp_path: Path) -> None:
-    pictures = []
-    for number, sample in enumerate(load("ja-scenes", "held_out", 6)):
-        pictures.append(tmp_path / f"{number}.jpg")
-        pictures[-1].write_bytes(sample.image)
-    command = [
-        sys.executable,
-        "-c",
-        PLAIN_ANSWERS,
-        whole_run.folder / "best",
-        "8",
-        "画像を説明してください。",
-        *pictures,
-    ]
+def test_the_export_in_plain_transformers_gives_the_very_answers_of_the_journal(
+    whole_run: "WholeRun", tmp_path: Path
+) -> None:
+    pictures = [tmp_path / f"{number}.jpg" for number in range(6)]
+    for picture, sample in zip(pictures, load("ja-scenes", "held_out", 6), strict=True):
+        picture.write_bytes(sample.image)
+    arguments = [whole_run.folder / "best", "8", "画像を説明してください。", *pictures]
+    command = [sys.executable, "-c", PLAIN_ANSWERS, *map(str, arguments)]
     ended = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True, check=False)
     assert ended.returncode == 0, ended.stderr
     _, records = read_journal(whole_run.folder / "journal.jsonl")
@@ -127,7 +124,7 @@ def test_the_export_in_plain_transformers_gives_the_very_answers_of_the_journal(
 
 
 def test_a_run_killed_at_random_moments_and_resumed_is_as_if_never_killed(
-    cli, whole_run, recipe_file: Path, tmp_path: Path
+    cli: "Cli", whole_run: "WholeRun", recipe_file: Path, tmp_path: Path
 ) -> None:
     rng = random.Random(0)
     wanted_kills, kills, number = int(os.environ.get("VLMMERGE_KILLS", "5")), 0, 0
@@ -156,7 +153,7 @@ def test_a_run_killed_at_random_moments_and_resumed_is_as_if_never_killed(
 
 
 def test_ctrl_c_exports_the_best_so_far_and_says_how_to_resume(
-    cli, whole_run, recipe_file: Path, tmp_path: Path
+    cli: "Cli", whole_run: "WholeRun", recipe_file: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "a run"
     process = cli.start("evolve", recipe_file, "--run", run, "--set", "generate.batch_size=2")
@@ -178,7 +175,7 @@ def test_ctrl_c_exports_the_best_so_far_and_says_how_to_resume(
     assert files_of(run / "best") == files_of(whole_run.folder / "best")
 
 
-def test_ctrl_c_before_anything_has_a_score_ends_as_cleanly(cli, recipe_file: Path, tmp_path: Path) -> None:
+def test_ctrl_c_before_anything_has_a_score_ends_as_cleanly(cli: "Cli", recipe_file: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     process = cli.start("evolve", recipe_file, "--run", run)
     while not (run / "journal.jsonl").exists():
@@ -190,7 +187,7 @@ def test_ctrl_c_before_anything_has_a_score_ends_as_cleanly(cli, recipe_file: Pa
 
 
 def test_resuming_a_finished_run_changes_nothing_and_shows_the_table_again(
-    cli, whole_run, recipe_file: Path, tmp_path: Path
+    cli: "Cli", whole_run: "WholeRun", recipe_file: Path, tmp_path: Path
 ) -> None:
     run = copy_of(whole_run.folder, tmp_path / "run")
     done = cli.run("evolve", recipe_file, "--run", run, "--resume", "--json")
@@ -201,7 +198,7 @@ def test_resuming_a_finished_run_changes_nothing_and_shows_the_table_again(
 
 
 def test_a_prolonged_run_draws_what_a_longer_run_would_have_drawn(
-    cli, whole_run, recipe_file: Path, tmp_path: Path
+    cli: "Cli", whole_run: "WholeRun", recipe_file: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     assert cli.run("evolve", recipe_file, "--run", run, "--set", "search.evaluations=3").status == 0
@@ -213,21 +210,22 @@ def test_a_prolonged_run_draws_what_a_longer_run_would_have_drawn(
     assert len([record for record in kinds(records, "candidate") if record.get("centre")]) == 2
     printed = json.loads(done.out)["held_out"]
     assert [row["name"] for row in printed] == BLENDS
-    assert printed[-1]["of"] == best(kinds(records, "candidate"))["index"]
+    winner = best(kinds(records, "candidate"))
+    assert winner is not None and printed[-1]["of"] == winner["index"]
     exported = json.loads((run / "best" / "vlmmerge.json").read_text())
     assert exported["candidate"]["index"] == printed[-1]["of"]
 
 
 @pytest.mark.parametrize("override", ["search.actors=2", "generate.batch_size=1"])
 def test_neither_actors_nor_the_batch_size_move_a_byte_of_the_journal(
-    cli, whole_run, recipe_file: Path, tmp_path: Path, override: str
+    cli: "Cli", whole_run: "WholeRun", recipe_file: Path, tmp_path: Path, override: str
 ) -> None:
     done = cli.run("evolve", recipe_file, "--run", tmp_path / "run", "--set", override)
     assert done.status == 0, done.err
     assert (tmp_path / "run" / "journal.jsonl").read_bytes() == whole_run.journal
 
 
-def test_a_run_folder_is_never_begun_twice(cli, whole_run, recipe_file: Path) -> None:
+def test_a_run_folder_is_never_begun_twice(cli: "Cli", whole_run: "WholeRun", recipe_file: Path) -> None:
     before = files_of(whole_run.folder)
     done = cli.run("evolve", recipe_file, "--run", whole_run.folder)
     assert done.status == 1
@@ -237,7 +235,9 @@ def test_a_run_folder_is_never_begun_twice(cli, whole_run, recipe_file: Path) ->
     assert files_of(whole_run.folder) == before
 
 
-def test_a_run_of_another_recipe_is_refused_and_says_what_differs(cli, whole_run, recipe_file: Path) -> None:
+def test_a_run_of_another_recipe_is_refused_and_says_what_differs(
+    cli: "Cli", whole_run: "WholeRun", recipe_file: Path
+) -> None:
     before = files_of(whole_run.folder)
     done = cli.run("evolve", recipe_file, "--run", whole_run.folder, "--resume", "--set", "search.seed=6")
     assert done.status == 1
@@ -249,7 +249,7 @@ def test_a_run_of_another_recipe_is_refused_and_says_what_differs(cli, whole_run
     assert files_of(whole_run.folder) == before
 
 
-def test_resuming_where_no_run_is_says_so(cli, recipe_file: Path, tmp_path: Path) -> None:
+def test_resuming_where_no_run_is_says_so(cli: "Cli", recipe_file: Path, tmp_path: Path) -> None:
     done = cli.run("evolve", recipe_file, "--run", tmp_path / "run", "--resume")
     assert done.status == 1
     assert done.message == (
@@ -258,7 +258,7 @@ def test_resuming_where_no_run_is_says_so(cli, recipe_file: Path, tmp_path: Path
     assert not (tmp_path / "run").exists()
 
 
-def test_a_folder_with_other_things_is_no_place_for_a_run(cli, recipe_file: Path, tmp_path: Path) -> None:
+def test_a_folder_with_other_things_is_no_place_for_a_run(cli: "Cli", recipe_file: Path, tmp_path: Path) -> None:
     """A folder without a journal was taken, and a recipe.json in it was written over."""
     (tmp_path / "recipe.json").write_text("mine")
     done = cli.run("evolve", recipe_file, "--run", tmp_path)
@@ -267,7 +267,7 @@ def test_a_folder_with_other_things_is_no_place_for_a_run(cli, recipe_file: Path
     assert files_of(tmp_path) == {"recipe.json": b"mine"}
 
 
-def test_a_run_folder_that_cannot_be_made_is_a_users_error(cli, recipe_file: Path, tmp_path: Path) -> None:
+def test_a_run_folder_that_cannot_be_made_is_a_users_error(cli: "Cli", recipe_file: Path, tmp_path: Path) -> None:
     """A file in the way ended in a traceback."""
     (tmp_path / "file").touch()
     done = cli.run("evolve", recipe_file, "--run", tmp_path / "file" / "run")
@@ -276,7 +276,9 @@ def test_a_run_folder_that_cannot_be_made_is_a_users_error(cli, recipe_file: Pat
     assert done.message.endswith("hint: choose another --run")
 
 
-def test_a_run_that_another_process_holds_is_left_alone(cli, whole_run, recipe_file: Path, tmp_path: Path) -> None:
+def test_a_run_that_another_process_holds_is_left_alone(
+    cli: "Cli", whole_run: "WholeRun", recipe_file: Path, tmp_path: Path
+) -> None:
     run = copy_of(whole_run.folder, tmp_path / "run")
     header, _ = read_journal(run / "journal.jsonl")
     with Journal(run / "journal.jsonl").open_resume(header):
@@ -287,7 +289,7 @@ def test_a_run_that_another_process_holds_is_left_alone(cli, whole_run, recipe_f
     )
 
 
-def test_a_run_in_which_every_candidate_fails_ends_with_the_reasons(cli, parents: Path, tmp_path: Path) -> None:
+def test_a_run_in_which_every_candidate_fails_ends_with_the_reasons(cli: "Cli", parents: Path, tmp_path: Path) -> None:
     broken = copy_of(parents, tmp_path / "parents")
     fill_with_nan(broken / "ja-llm" / "model.safetensors")
     few = ["search.evaluations=3", "search.grid=0"]
@@ -304,7 +306,9 @@ def test_a_run_in_which_every_candidate_fails_ends_with_the_reasons(cli, parents
     assert not (tmp_path / "run" / "best").exists()
 
 
-def test_a_run_whose_parents_have_changed_since_is_not_opened(whole_run, parents: Path, tmp_path: Path) -> None:
+def test_a_run_whose_parents_have_changed_since_is_not_opened(
+    whole_run: "WholeRun", parents: Path, tmp_path: Path
+) -> None:
     """Exporting would have shipped a blend of the new files under the scores of the old ones."""
     run, changed = copy_of(whole_run.folder, tmp_path / "run"), copy_of(parents, tmp_path / "parents")
     text = (run / "recipe.json").read_text().replace(str(parents), str(changed))

@@ -78,7 +78,8 @@ class Run:
         """Score every pair of uniform weights on a grid: the control that a search must beat."""
         done = sum(record["kind"] == "grid" for record in journal.records)
         points = list(grid_weights(self.plan))
-        self.watcher.on_stage("grid", len(points))
+        if points:
+            self.watcher.on_stage("grid", len(points))
         for number, weights in enumerate(points):
             if number >= done:
                 result = self.evaluator.evaluate_ratios(functools.partial(self.plan.uniform, weights))
