@@ -74,6 +74,10 @@ class Pair:
         """The same scene told from the other thing."""
         return Pair(self.second, self.first, RELATIONS[self.relation][0])
 
+    def upright(self) -> "Pair":
+        """The same scene told from the upper or the left thing, as captions tell it."""
+        return self if self.relation in ("above", "left") else self.turned()
+
 
 @dataclass(frozen=True)
 class Group:
@@ -103,7 +107,7 @@ def random_scene(rng: random.Random, split: str) -> Scene:
 def split_of(scene: Scene) -> str:
     """The one split that the scene's combination belongs to: sizes do not count, nor which thing is named first."""
     if isinstance(scene, Pair):
-        pair = scene if scene.relation in ("above", "left") else scene.turned()
+        pair = scene.upright()
         key = f"{pair.first.colour} {pair.first.shape} {pair.relation} {pair.second.colour} {pair.second.shape}"
     else:
         key = f"{scene.thing.colour} {scene.thing.shape} {scene.count} {scene.place}"
@@ -135,12 +139,10 @@ def english_captions(scene: Scene) -> list[str]:
         what = f"{NUMBERS[scene.count]} {scene.thing.size} {scene.thing.english()}" + _plural(scene)
         verb = "are" if scene.count > 1 else "is"
         return [f"There {verb} {what} {where}.", f"{what.capitalize()} {verb} {where}."]
-    captions = []
-    for pair in (scene, scene.turned()):
-        first, second, relation = pair.first.english(), pair.second.english(), RELATION_WORDS[pair.relation]
-        told = f"{article(first)} {first} {{}}{relation} {article(second)} {second}."
-        captions += [told.format("is ").capitalize(), "There is " + told.format("")]
-    return captions
+    pair = scene.upright()
+    first, second = pair.first.english(), pair.second.english()
+    told = f"{article(first)} {first} {{}}{RELATION_WORDS[pair.relation]} {article(second)} {second}."
+    return [told.format("is ").capitalize(), "There is " + told.format("")]
 
 
 def japanese_captions(scene: Scene) -> list[str]:
@@ -152,15 +154,9 @@ def japanese_captions(scene: Scene) -> list[str]:
             f"{thing}が{where}に{scene.count}つあります。",
             f"{where}に{thing}が{scene.count}つ見えます。",
         ]
-    captions = []
-    for pair in (scene, scene.turned()):
-        first, second, side = pair.first.japanese(), pair.second.japanese(), RELATIONS[pair.relation][1]
-        captions += [
-            f"{first}が{second}の{side}にあります。",
-            f"{second}の{side}に{first}があります。",
-            f"{second}の{side}に{first}が見えます。",
-        ]
-    return captions
+    pair = scene.upright()
+    told = f"{pair.first.japanese()}が{pair.second.japanese()}の{RELATIONS[pair.relation][1]}"
+    return [f"{told}にあります。", f"{told}に見えます。"]
 
 
 def article(noun: str) -> str:
