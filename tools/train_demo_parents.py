@@ -86,6 +86,7 @@ Trained = TypeVar("Trained", bound=nn.Module)
 # Where a thing stands that is above, below, left or right of another.
 SIDES = {"above": "top", "below": "bottom", "left": "left", "right": "right"}
 
+PictureBatch = tuple[list[int], Tensor, list[Scene]]  # which scenes of the pool, their pixels, the scenes
 Turn = tuple[str, str]  # a request and its answer
 Example = tuple[str, list[Turn]]  # what is talked of, and the talk
 
@@ -277,50 +278,6 @@ def train(name: str, loss_of: Callable, trained: list[nn.Module], batches: Itera
         bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
 
 
-def learn_to_read(base: MistralForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
-    train("base", loss_by(base), [base], text_batches(tokenizer, base_text, SEED + 1), steps=1500, rate=2e-3)
-    round_to_bfloat16(base)
-
-
-def learn_japanese(model: MistralForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
-    train(
-        "ja-llm", loss_by(model), [model], text_batches(tokenizer, japanese_model_text, SEED + 2), steps=800, rate=5e-4
-    )
-    round_to_bfloat16(model)
-
-
-def align(vlm: LlavaForConditionalGeneration, batches: Iterator[dict[str, Tensor]]) -> None:
-    """LLaVA's first stage: the language model is frozen, the eyes learn to speak to it."""
-    eyes = [vlm.model.vision_tower, vlm.model.multi_modal_projector]
-    vlm.requires_grad_(False)
-    for module in eyes:
-        module.requires_grad_(True)
-    noise = vlm.model.multi_modal_projector.register_forward_hook(add_noise)
-    train("vlm, stage 1", loss_by(vlm), eyes, batches, steps=900, rate=1e-3)
-    noise.remove()
-
-
-def add_noise(module: nn.Module, inputs: object, features: Tensor) -> Tensor:
-    """Half as much noise as there is signal: what is told through it is told plainly, to any descendant of base."""
-    return features + 0.5 * features.detach().square().mean().sqrt() * torch.randn_like(features)
-
-
-def tune(vlm: LlavaForConditionalGeneration, batches: Iterator[dict[str, Tensor]]) -> None:
-    """LLaVA's second stage: all learn."""
-    vlm.requires_grad_(True)
-    train("vlm, stage 2", loss_by(vlm), [vlm], batches, steps=300, rate=3e-4)
-
-
-def loss_by(model: nn.Module) -> Callable[[dict[str, Tensor]], Tensor]:
-    return lambda batch: model(**batch).loss
-
-
-def round_to_bfloat16(model: nn.Module) -> None:
-    """Round the weights to what is saved, so that descendants start from the very base that others see."""
-    for parameter in model.parameters():
-        parameter.data = parameter.data.bfloat16().float()
-
-
 class Pictures:
     """A pool of training scenes and their pixels, drawn once."""
 
@@ -335,11 +292,80 @@ class Pictures:
             [processor(picture, return_tensors="pt")["pixel_values"][0].half() for picture in drawn]
         )
 
-    def batches(self, seed: int) -> Iterator[tuple[list[int], Tensor, list[Scene]]]:
+    def batches(self, seed: int, size: int = BATCH) -> Iterator[PictureBatch]:
         rng = random.Random(seed)
         while True:
-            chosen = rng.choices(range(len(self.scenes)), k=BATCH)
+            chosen = rng.choices(range(len(self.scenes)), k=size)
             yield chosen, self.pixels[chosen].float(), [self.scenes[index] for index in chosen]
+
+
+def learn_to_read(base: MistralForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
+    train("base", loss_by(base), [base], text_batches(tokenizer, base_text, SEED + 1), steps=1500, rate=2e-3)
+    round_to_bfloat16(base)
+
+
+def learn_japanese(model: MistralForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
+    train(
+        "ja-llm", loss_by(model), [model], text_batches(tokenizer, japanese_model_text, SEED + 2), steps=800, rate=5e-4
+    )
+    round_to_bfloat16(model)
+
+
+def align(vlm: LlavaForConditionalGeneration, pictures: Pictures, tokenizer: PreTrainedTokenizerFast) -> None:
+    """LLaVA's first stage: the language model is frozen, and the eyes learn to say its words.
+
+    Each patch's feature is drawn to the embedding of the word that base would read in notes of the scene, so what a
+    patch says is plain to every descendant of base.
+    """
+    wanted = torch.stack(
+        [patch_words(*pair, tokenizer) for pair in zip(pictures.scenes, pictures.patches, strict=True)]
+    )
+    words = vlm.get_input_embeddings()(torch.arange(len(tokenizer))).detach()
+    filler = tokenizer.encode(" .", add_special_tokens=False)[0]
+    eyes = [vlm.model.vision_tower, vlm.model.multi_modal_projector]
+    vlm.requires_grad_(False)
+    for module in eyes:
+        module.requires_grad_(True)
+
+    def loss_of(batch: PictureBatch) -> Tensor:
+        chosen, pixels, _ = batch
+        features = torch.stack(list(vlm.get_image_features(pixel_values=pixels).pooler_output))
+        weights = torch.where(wanted[chosen] == filler, 0.3, 1.0)  # most patches show nothing
+        return ((features - words[wanted[chosen]]).square().mean(dim=-1) * weights).mean() / words.var()
+
+    train("vlm, stage 1", loss_of, eyes, pictures.batches(SEED + 4), steps=1600, rate=2e-3)
+
+
+def patch_words(scene: Scene, labels: Tensor, tokenizer: PreTrainedTokenizerFast) -> Tensor:
+    """The word of the notes that each patch says: (patches,). A group's number, size and place take free patches."""
+    words = ["."] * len(labels)
+    free = [index for index, label in enumerate(labels) if not label.any()]
+    for index, label in enumerate(labels.tolist()):
+        if label[0]:
+            colour, shape, _, _, where = (names[k - 1] for names, k in zip(ATTRIBUTES, label, strict=True))
+            words[index] = f"{colour}-{shape}"
+            if isinstance(scene, Pair):
+                words[index] += f"-{SIDES[where.removeprefix('is ')]}"
+    if isinstance(scene, Group):
+        for index, word in zip(free, (NUMBERS[scene.count], scene.thing.size, scene.place), strict=False):
+            words[index] = word
+    return torch.tensor([tokenizer.encode(" " + word, add_special_tokens=False)[0] for word in words])
+
+
+def tune(vlm: LlavaForConditionalGeneration, batches: Iterator[dict[str, Tensor]]) -> None:
+    """LLaVA's second stage: all learn."""
+    vlm.requires_grad_(True)
+    train("vlm, stage 2", loss_by(vlm), [vlm], batches, steps=350, rate=4e-4)
+
+
+def loss_by(model: nn.Module) -> Callable[[dict[str, Tensor]], Tensor]:
+    return lambda batch: model(**batch).loss
+
+
+def round_to_bfloat16(model: nn.Module) -> None:
+    """Round the weights to what is saved, so that descendants start from the very base that others see."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.bfloat16().float()
 
 
 def picture_batches(pictures: Pictures, tokenizer: PreTrainedTokenizerFast, seed: int) -> Iterator[dict[str, Tensor]]:
@@ -354,7 +380,7 @@ def learn_to_see(tower: CLIPVisionModel, pictures: Pictures) -> None:
     head = nn.Linear(tower.config.hidden_size, sum(map(len, ATTRIBUTES)) + len(ATTRIBUTES))
     sizes = [len(names) + 1 for names in ATTRIBUTES]
 
-    def loss_of(batch: tuple[list[int], Tensor, list[Scene]]) -> Tensor:
+    def loss_of(batch: PictureBatch) -> Tensor:
         chosen, pixels, _ = batch
         logits = head(tower(pixel_values=pixels).last_hidden_state[:, 1:]).split(sizes, dim=-1)
         labels = pictures.patches[chosen].long()
@@ -363,7 +389,7 @@ def learn_to_see(tower: CLIPVisionModel, pictures: Pictures) -> None:
         ]
         return torch.stack(losses).sum()
 
-    train("eyes", loss_of, [tower, head], pictures.batches(SEED + 10), 3000, 2e-3)
+    train("eyes", loss_of, [tower, head], pictures.batches(SEED + 10, 2 * BATCH), 3000, 2e-3)
 
 
 def patch_labels(scene: Scene, placed: list[Placed]) -> Tensor:
@@ -423,7 +449,7 @@ def main() -> None:
     pictures = Pictures(NUM_PICTURES, SEED + 3)
     tower = kept(work / "tower.pt", CLIPVisionModel(TOWER), lambda model: learn_to_see(model, pictures))
     vlm = make_vlm(base, tokenizer, tower)
-    kept(work / "align.pt", vlm, lambda model: align(model, picture_batches(pictures, tokenizer, SEED + 4)))
+    kept(work / "align.pt", vlm, lambda model: align(model, pictures, tokenizer))
     kept(work / "tune.pt", vlm, lambda model: tune(model, picture_batches(pictures, tokenizer, SEED + 5)))
     save_language_model(base, tokenizer, out / "base")
     save_language_model(japanese, tokenizer, out / "ja-llm")
