@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -66,25 +67,27 @@ class _Bars:
 
 
 def show_table(rows: Sequence[dict[str, Any]], metrics: Sequence[str]) -> None:
-    """Held-out scores with 95 % intervals, one row a blend, and by how much the best one leads."""
-    table = Table(title="held-out scores with 95 % intervals", title_justify="left", show_lines=True)
-    table.add_column("blend")
+    """Held-out scores with 95 % intervals, one row a blend, and by how much the best leads it."""
+    # No frame and two lines a row, so that five columns of numbers fit into 80 characters.
+    table = Table(title="held-out scores with 95 % intervals", title_justify="left", box=SIMPLE_HEAD, show_lines=True)
+    table.add_column("blend", min_width=12)
     for metric in metrics:
         table.add_column(metric, justify="right", no_wrap=True)
-    table.add_column(f"best leads ({metrics[0]})", justify="right", no_wrap=True)
+    table.add_column(f"lead ({metrics[0]})", justify="right", no_wrap=True)
     for row in rows:
         cells = [_cell(metric, [row["scores"][metric][key] for key in ("value", "low", "high")]) for metric in metrics]
         table.add_row(row["name"], *cells, _cell(metrics[0], row["difference"], "+") if row["difference"] else "")
     OUT.print(table)
     for metric in metrics:
         OUT.print(f"[dim]{rows[-1]['scores'][metric]['signature']}[/]", soft_wrap=True)
+    OUT.print(f"lead: by how much `best` is better in {metrics[0]}, with the interval of a paired bootstrap")
 
 
 def _cell(metric: str, numbers: Sequence[float], sign: str = "") -> str:
     """A value with its interval below it."""
     digits = 1 if METRICS[metric].best == 100.0 else 2
     value, low, high = (f"{number:{sign}.{digits}f}" for number in numbers)
-    return f"{value}\n[dim]{low}..{high}[/]"
+    return f"{value}\n[dim]{low}–{high}[/]"
 
 
 def show_samples(samples: Sequence[dict[str, Any]]) -> None:
