@@ -73,6 +73,7 @@ for line in sys.stdin:
     arguments, folder, out, err = json.loads(line)
     if (pid := os.fork()) == 0:
         signal.alarm(600)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's `&` starts its jobs with Ctrl-C ignored
         os.chdir(folder)
         for number, path in ((1, out), (2, err)):
             os.dup2(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC), number)
