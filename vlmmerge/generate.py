@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
@@ -165,7 +165,10 @@ def read_image(sample: Sample) -> Image.Image:
                 )
             return image.convert("RGB")
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise EvalsetError(f"picture of sample {sample.id} cannot be read: {error}") from None
+        # Pillow's own words for this name an object in memory, which tells nobody anything.
+        reason = "no kind of picture that Pillow knows" if isinstance(error, UnidentifiedImageError) else str(error)
+        hint = "give a whole JPEG, PNG or WebP file"
+        raise EvalsetError(f"picture of sample {sample.id} cannot be read: {reason}", hint=hint) from None
 
 
 def best_device() -> str:
