@@ -1,6 +1,6 @@
 """What a run will cost, told before it begins: genes, candidates, memory, time. No weights are read.
 
-Knows a plan and how fast this machine multiplies. The time is an estimate, right within a factor of two or three.
+Knows a plan and how fast this machine multiplies. The time is a rough estimate.
 """
 
 import math
@@ -16,8 +16,8 @@ from vlmmerge.generate import best_device, chat
 from vlmmerge.run import grid_weights
 
 GIB = 2**30
-# One decoding step of one batch costs at least this long in launching work, whatever the model (measured 2026-11: 5 to
-# 9 ms on two cores and on GPUs alike, for 6 to 32 layers).
+# What one decoding step of one batch costs in launching work. A guess from one profile (2026-11: 32 steps of 64 rows
+# took 0.47 s on one core with the demo's 6 layers, prefill and products included); larger models and GPUs: unmeasured.
 SECONDS_PER_STEP = 0.007
 NUM_HELD_OUT_BLENDS = 6
 
