@@ -52,12 +52,13 @@ parents:
 blend: {method: dare_ties, depth: {groups: 2}}
 evalset:
   search: {name: ja-scenes, split: search, samples: 4}
+  finals: {name: ja-scenes, split: search, samples: 7}
   held_out: {name: ja-scenes, split: held_out, samples: 6}
 generate: {question: 画像を説明してください。, max_new_tokens: 8}
 score:
   objective: {cider: 1.0, chrf: 0.01}
   report: [exact, japanese]
-search: {evaluations: 14, seed: 5, grid: 2}
+search: {evaluations: 14, seed: 5, grid: 2, finalists: 2}
 """
 
 

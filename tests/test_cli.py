@@ -13,6 +13,7 @@ from vlmmerge import __version__
 from vlmmerge.cli import COMMANDS
 from vlmmerge.evalsets import load
 from vlmmerge.journal import read_journal
+from vlmmerge.run import winner_of
 
 if TYPE_CHECKING:
     from conftest import Cli, WholeRun
@@ -171,7 +172,8 @@ def test_export_writes_the_best_or_any_candidate(cli: "Cli", whole_run: "WholeRu
     assert (tmp_path / "best" / "model.safetensors").read_bytes() == weights
     _, records = read_journal(whole_run.folder / "journal.jsonl")
     candidates = [record for record in records if record["kind"] == "candidate"]
-    winner = max(candidates, key=lambda record: record["score"])
+    winner = winner_of("candidate", records)
+    assert winner is not None
     assert json.loads(best.out) == {
         "candidate": winner["index"], "score": winner["score"], "out": str(tmp_path / "best"),
     }  # fmt: skip

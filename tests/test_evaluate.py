@@ -153,13 +153,22 @@ def test_search_pictures_are_never_held_out(parents: Path, held_out: str) -> Non
     """Splits of other names but of one file went through."""
     split = held_out.split()[-1].rstrip("}")
     searched = "search_english" if split == "search" else "search"
-    overrides = [f"evalset.held_out={held_out}", f"evalset.search.split={searched}"]
+    overrides = [f"evalset.held_out={held_out}", f"evalset.search.split={searched}", f"evalset.finals.split={searched}"]
     with pytest.raises(EvalsetError) as caught:
         make_plan(load_recipe(parents / "recipe.yaml", overrides))
     assert str(caught.value) == (
         f"search and held-out data share their pictures: ja-scenes:{searched} and ja-scenes:{split}\n"
         "hint: hold out a split that the search never sees"
     )
+
+
+def test_finals_pictures_are_never_held_out(parents: Path) -> None:
+    overrides = [
+        "evalset.search={name: ja-scenes, split: held_out}",
+        "evalset.held_out={name: ja-scenes, split: search_english}",
+    ]
+    with pytest.raises(EvalsetError, match="share their pictures: ja-scenes:search and ja-scenes:search_english"):
+        make_plan(load_recipe(parents / "recipe.yaml", overrides))
 
 
 def test_a_plan_with_too_few_samples_is_refused(parents: Path) -> None:

@@ -177,6 +177,10 @@ def test_a_recipe_dumps_as_plain_values_without_warnings_and_comes_back(tmp_path
             {"evalset.held_out.split": "search"},
             "evalset.held_out: wanted other samples than evalset.search, found the same (ja-scenes, split search)",
         ),
+        (
+            {"evalset.finals": {"name": "ja-scenes", "split": "held_out"}},
+            "evalset.held_out: wanted other samples than evalset.finals, found the same (ja-scenes, split held_out)",
+        ),
     ],
 )
 def test_a_fault_names_key_found_wanted_and_nearest_name(tmp_path: Path, changes: dict[str, Any], line: str) -> None:

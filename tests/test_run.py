@@ -18,13 +18,13 @@ import pytest
 
 from vlmmerge.errors import RunError
 from vlmmerge.evalsets import load
-from vlmmerge.journal import Journal, best, read_journal
-from vlmmerge.run import open_run
+from vlmmerge.journal import Journal, read_journal
+from vlmmerge.run import open_run, winner_of
 
 if TYPE_CHECKING:
     from conftest import Cli, WholeRun
 
-NUM_EVALUATIONS, NUM_GRID = 14, 4  # as the recipe of conftest.py says
+NUM_EVALUATIONS, NUM_GRID, NUM_FINALISTS = 14, 4, 2  # as the recipe of conftest.py says
 BLENDS = ["vlm", "ja with the eyes of vlm", "average", "best of the grid", "centre", "best"]
 # Plain transformers: nothing of vlmmerge may be imported in this process.
 PLAIN_ANSWERS = """
@@ -66,15 +66,49 @@ def drawn(records: list[dict[str, Any]]) -> list[tuple[list[float], float]]:
 
 def test_the_journal_holds_grid_candidates_centre_and_held_out_scores_in_order(whole_run: "WholeRun") -> None:
     header, records = read_journal(whole_run.folder / "journal.jsonl")
+    finals = kinds(records, "final")
     assert header["kind"] == "run" and set(header["fields"]) == {"recipe", "parents_sha256", "evalset_sha256"}
     assert [r["kind"] for r in records] == (
-        ["grid"] * NUM_GRID + ["candidate"] * (NUM_EVALUATIONS + 1) + ["held_out"] * len(BLENDS)
+        ["grid"] * NUM_GRID
+        + ["candidate"] * (NUM_EVALUATIONS + 1)
+        + ["final"] * len(finals)
+        + ["held_out"] * len(BLENDS)
     )
     assert [r["index"] for r in kinds(records, "candidate")] == list(range(NUM_EVALUATIONS + 1))
     assert [r["index"] for r in kinds(records, "candidate") if r.get("centre")] == [NUM_EVALUATIONS]
     assert [r["name"] for r in kinds(records, "held_out")] == BLENDS
     assert all(r["status"] == "ok" for r in records if r["kind"] != "held_out")
     assert len({score for _, score in drawn(records)}) > NUM_EVALUATIONS // 2, "candidates should differ"
+
+
+def test_the_best_few_meet_again_on_the_finals_samples_and_the_winner_there_ships(whole_run: "WholeRun") -> None:
+    _, records = read_journal(whole_run.folder / "journal.jsonl")
+    finals = kinds(records, "final")
+    for kind in ("grid", "candidate"):
+        ranked = sorted(kinds(records, kind), key=lambda record: -record["score"])
+        met = [record["index"] for record in finals if record["of"] == kind]
+        centre = [NUM_EVALUATIONS] if kind == "candidate" and NUM_EVALUATIONS not in met[:NUM_FINALISTS] else []
+        assert met == [record["index"] for record in ranked[:NUM_FINALISTS]] + centre
+    winner = max((r for r in finals if r["of"] == "candidate"), key=lambda record: record["score"])
+    assert kinds(records, "held_out")[-1]["of"] == winner["index"]
+    first_scores = {record["index"]: record["score"] for record in kinds(records, "candidate")}
+    assert any(record["score"] != first_scores[record["index"]] for record in finals if record["of"] == "candidate")
+
+
+def test_a_final_decides_over_the_score_of_the_search() -> None:
+    records = [
+        {"kind": "candidate", "index": 0, "score": 2.0},
+        {"kind": "candidate", "index": 1, "score": 3.0},
+        {"kind": "grid", "index": 1, "score": 9.0},
+    ]
+    assert winner_of("candidate", records) == records[1]
+    finals = [
+        {"kind": "final", "of": "candidate", "index": 1, "score": None},
+        {"kind": "final", "of": "candidate", "index": 0, "score": 1.0},
+        {"kind": "final", "of": "grid", "index": 1, "score": 5.0},
+    ]
+    assert winner_of("candidate", records + finals) == records[0]
+    assert winner_of("candidate", records + finals[:1]) == records[1], "a failed final decides nothing"
 
 
 def test_the_grid_covers_the_weights_range_for_each_parent(whole_run: "WholeRun") -> None:
@@ -101,7 +135,7 @@ def test_the_run_folder_holds_the_journal_the_recipe_and_the_best(whole_run: "Wh
     assert sorted(path.name for path in whole_run.folder.iterdir()) == ["best", "journal.jsonl", "recipe.json"]
     provenance = json.loads((whole_run.folder / "best" / "vlmmerge.json").read_text())
     _, records = read_journal(whole_run.folder / "journal.jsonl")
-    winner = best(kinds(records, "candidate"))
+    winner = winner_of("candidate", records)
     assert provenance["candidate"] == winner
     assert provenance["held_out"]["scores"] == kinds(records, "held_out")[-1]["scores"]
     assert winner is not None and len(provenance["genes"]) == len(winner["genome"]) == 16
@@ -167,7 +201,7 @@ def test_ctrl_c_exports_the_best_so_far_and_says_how_to_resume(
     assert done.err.splitlines()[-1] == f"interrupted; go on with: {resume}"
     _, records = read_journal(run / "journal.jsonl")
     provenance = json.loads((run / "best" / "vlmmerge.json").read_text())
-    assert provenance["candidate"] == best(kinds(records, "candidate")) and provenance["held_out"] == {}
+    assert provenance["candidate"] == winner_of("candidate", records) and provenance["held_out"] == {}
     assert not kinds(records, "held_out")
 
     assert cli.run("evolve", recipe_file, "--run", run, "--resume").status == 0
@@ -210,7 +244,7 @@ def test_a_prolonged_run_draws_what_a_longer_run_would_have_drawn(
     assert len([record for record in kinds(records, "candidate") if record.get("centre")]) == 2
     printed = json.loads(done.out)["held_out"]
     assert [row["name"] for row in printed] == BLENDS
-    winner = best(kinds(records, "candidate"))
+    winner = winner_of("candidate", records)
     assert winner is not None and printed[-1]["of"] == winner["index"]
     exported = json.loads((run / "best" / "vlmmerge.json").read_text())
     assert exported["candidate"]["index"] == printed[-1]["of"]

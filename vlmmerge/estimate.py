@@ -20,6 +20,7 @@ GIB = 2**30
 # took 0.47 s on one core with the demo's 6 layers, prefill and products included); larger models and GPUs: unmeasured.
 SECONDS_PER_STEP = 0.007
 NUM_HELD_OUT_BLENDS = 6
+SAMPLES_ARE = {"search": "to search on", "finals": "for finals", "held_out": "held out"}
 
 
 def describe_plan(plan: Plan) -> dict[str, Any]:
@@ -28,15 +29,18 @@ def describe_plan(plan: Plan) -> dict[str, Any]:
     assert recipe.evalset and recipe.score
     num_grid = sum(1 for _ in grid_weights(plan))
     num_candidates = recipe.search.evaluations + 1
-    sizes = {key: choice.samples or len(load(choice.name, choice.split)) for key, choice in recipe.evalset}
-    per_sample = seconds_per_sample(plan)
-    seconds = per_sample * ((num_candidates + num_grid) * sizes["search"] + NUM_HELD_OUT_BLENDS * sizes["held_out"])
+    choices = recipe.evalset.choices
+    sizes = {key: choice.samples or len(load(choice.name, choice.split)) for key, choice in choices.items()}
+    num_finals = recipe.search.finalists + 1 + min(recipe.search.finalists, num_grid)
+    num_answers = (num_candidates + num_grid) * sizes["search"] + NUM_HELD_OUT_BLENDS * sizes["held_out"]
+    num_answers += num_finals * sizes.get("finals", 0)
+    seconds = seconds_per_sample(plan) * num_answers
     return {
         "parents": {name: f"{c.folder.name}, {c.num_bytes / 1e6:,.1f} MB" for name, c in plan.checkpoints.items()},
         "blend": f"{recipe.blend.method}, {len(plan.anatomy.slots)} slots in {plan.anatomy.num_layers} layers",
         "search space": plan.space.describe(),
         "search": f"{recipe.search.algorithm}, {num_candidates} candidates, {num_grid} blends of a grid",
-        "samples": f"{sizes['search']} to search on, {sizes['held_out']} held out",
+        "samples": ", ".join(f"{number} {SAMPLES_ARE[key]}" for key, number in sizes.items()),
         "memory": f"{memory_bytes(plan) / GIB:.2f} GiB of weights",
         "time": f"about {_rounded(seconds)} on {best_device()}",
     }

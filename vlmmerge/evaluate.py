@@ -62,7 +62,8 @@ def make_plan(recipe: Recipe) -> Plan:
         ParentsError: The parents do not fit.
     """
     if recipe.evalset:
-        check_apart(recipe.evalset.search, recipe.evalset.held_out)
+        for seen in filter(None, (recipe.evalset.search, recipe.evalset.finals)):
+            check_apart(seen, recipe.evalset.held_out)
     places = {"vlm": recipe.parents.vlm, "base": recipe.parents.base, **recipe.parents.llms}
     checkpoints = {name: open_checkpoint(where) for name, where in places.items()}
     anatomy = study({name: checkpoint.shapes for name, checkpoint in checkpoints.items()})
@@ -118,6 +119,11 @@ class Evaluator:
         return self._exam(self.evalset.search, list(self.score_settings.objective))
 
     @cached_property
+    def finals_exam(self) -> Exam:
+        assert self.evalset.finals
+        return self._exam(self.evalset.finals, list(self.score_settings.objective))
+
+    @cached_property
     def held_out_exam(self) -> Exam:
         return self._exam(self.evalset.held_out, self.metrics)
 
@@ -125,8 +131,8 @@ class Evaluator:
         """Score a genome on the search split; one that fails gets no score and the reason."""
         return self.evaluate_ratios(lambda: self.plan.space.decode(genome))
 
-    def evaluate_ratios(self, make_ratios: Callable[[], Ratios]) -> Result:
-        """As `evaluate`, for the ratios that `make_ratios()` returns.
+    def evaluate_ratios(self, make_ratios: Callable[[], Ratios], exam: Exam | None = None) -> Result:
+        """As `evaluate`, for the ratios that `make_ratios()` returns, on the search's samples or another exam.
 
         Returns:
             A new dict: `status` (`ok` or `failed`), `score`, each metric's value, and a checksum of the answers; or
@@ -135,7 +141,8 @@ class Evaluator:
         Raises:
             VlmMergeError: The parents or the samples cannot be read.
         """
-        blender, exam = self.blender, self.search_exam  # a fault in parents or samples is no candidate's: it is raised
+        # A fault in parents or samples is no candidate's: it is raised.
+        blender, exam = self.blender, exam or self.search_exam
         try:
             blender.write(make_ratios())
             answers = self.vlm.answer(exam.prompts)

@@ -144,6 +144,14 @@ class Evalset(_Section):
 
     search: EvalsetChoice = Field(description="{name, split} to score candidates on")
     held_out: EvalsetChoice = Field(description="{name, split} for the headline number, never seen by the search")
+    # No finals: the search's own score decides. They are worth it where the search sees few samples: the best of many
+    # candidates on those is partly luck, and more samples show whose score lasts.
+    finals: EvalsetChoice | None = None
+
+    @property
+    def choices(self) -> dict[str, EvalsetChoice]:
+        """Those that are given, by key."""
+        return {name: choice for name, choice in self if choice is not None}
 
 
 class Generate(_Section):
@@ -174,6 +182,7 @@ class Search(_Section):
     sigma: Annotated[float, Field(gt=0)] = 1 / 6  # the paper's: from the middle, three sigma reach either end
     seed: _AtLeast0 = 0  # a fixed number, so that a run can be repeated and resumed
     grid: _AtLeast0 = 0  # no control; N scores N uniform weights for each parent, all combinations, before the search
+    finalists: _AtLeast1 = 8  # how many go to `evalset.finals`, where it is given: a generation's worth
     actors: _AtLeast0 = 0  # in this process; each actor holds a model of its own, so memory decides how many fit
 
 
@@ -205,6 +214,7 @@ SECTIONS: Sections = {
     ("evalset",): Evalset,
     ("evalset", "search"): EvalsetChoice,
     ("evalset", "held_out"): EvalsetChoice,
+    ("evalset", "finals"): EvalsetChoice,
     ("generate",): Generate,
     ("score",): Score,
     ("search",): Search,
@@ -267,8 +277,7 @@ def check_names(recipe: Recipe, metrics: Collection[str], evalsets: Mapping[str,
         lines += fault(f"score.objective.{name}", "metric", name, metrics)
     for i, name in enumerate(recipe.score.report if recipe.score else ()):
         lines += fault(f"score.report[{i}]", "metric", name, metrics)
-    for key in ("search", "held_out") if recipe.evalset else ():
-        choice: EvalsetChoice = getattr(recipe.evalset, key)
+    for key, choice in recipe.evalset.choices.items() if recipe.evalset else ():
         lines += fault(f"evalset.{key}.name", "evalset", choice.name, evalsets.keys())
         if choice.name in evalsets:
             lines += fault(f"evalset.{key}.split", f"split in {choice.name}", choice.split, evalsets[choice.name])
@@ -364,8 +373,10 @@ def _faults_between_sections(data: dict[str, Any]) -> list[str]:
         lines += [f"blend.ratios.{name}: no such parent{suggestion(name, parents, known)}" for name in unknown]
         absent = [name for name in parents if name not in ratios]
         lines += [f"blend.ratios.{name}: missing, wanted a weight (weight: 0 leaves a parent out)" for name in absent]
-    search, held_out = _mapping(data, "evalset", "search"), _mapping(data, "evalset", "held_out")
-    if search and all(search.get(key) == held_out.get(key) is not None for key in ("name", "split")):
-        same = f"{search['name']}, split {search['split']}"
-        lines.append(f"evalset.held_out: wanted other samples than evalset.search, found the same ({same})")
+    held_out = _mapping(data, "evalset", "held_out")
+    for used in ("search", "finals"):
+        seen = _mapping(data, "evalset", used)
+        if seen and all(seen.get(key) == held_out.get(key) is not None for key in ("name", "split")):
+            same = f"{seen['name']}, split {seen['split']}"
+            lines.append(f"evalset.held_out: wanted other samples than evalset.{used}, found the same ({same})")
     return lines

@@ -1,6 +1,6 @@
 """One evolution from recipe to table: the order of the steps, and what the run folder holds.
 
-    journal.jsonl   the only state: controls, candidates, held-out scores
+    journal.jsonl   the only state: controls, candidates, finals, held-out scores
     recipe.json     the resolved recipe, for `vlmmerge export`
     best/           the best candidate as a Hugging Face folder
 
@@ -23,6 +23,7 @@ from vlmmerge.journal import Journal, Record, best, make_header, read_journal
 from vlmmerge.recipe import Recipe, fingerprint_fields
 
 JOURNAL, RECIPE, BEST = "journal.jsonl", "recipe.json", "best"
+CONTESTS = ("grid", "candidate")  # the kinds of records that have a winner
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class Run:
             try:
                 self._score_grid(journal)
                 self._search(journal)
+                self._score_finalists(journal)
                 self._hold_out(journal)
             except KeyboardInterrupt:
                 # What is on disk counts: the interrupt may have come after a line was written and before it was kept.
@@ -104,6 +106,19 @@ class Run:
             on_record=self.watcher.on_record,
         )
 
+    def _score_finalists(self, journal: Journal) -> None:
+        """Score the best few again on the samples for it, if the recipe has any: there the best is less of luck."""
+        wanted = [(kind, record) for kind in CONTESTS for record in finalists(self.plan, kind, journal.records)]
+        done = [(record["of"], record["index"]) for record in journal.records if record["kind"] == "final"]
+        if wanted:
+            self.watcher.on_stage("finals", len(wanted))
+        for kind, record in wanted:
+            if (kind, record["index"]) not in done:
+                ratios = functools.partial(ratios_of, self.plan, record)
+                result = self.evaluator.evaluate_ratios(ratios, self.evaluator.finals_exam)
+                journal.append({"kind": "final", "of": kind, "index": record["index"], **result})
+            self.watcher.on_record({"kind": "final"})
+
     def _hold_out(self, journal: Journal) -> None:
         """Score the parents, the fixed ratios, the centre and the best candidate on data that the search never saw."""
         wanted = list(held_out_blends(self.plan, journal.records))
@@ -117,7 +132,7 @@ class Run:
             self.watcher.on_record({"kind": "held_out", "name": name})
 
     def _export_best(self, header: Record, records: list[Record]) -> None:
-        if winner := best(candidates(records)):
+        if winner := winner_of("candidate", records):
             export_candidate(self.plan, header, records, winner, self.folder / BEST)
 
 
@@ -125,7 +140,7 @@ def run_fields(plan: Plan) -> dict[str, Any]:
     """Everything that could move a score of the run: the recipe, the parents' and the evalsets' checksums."""
     evalset = plan.recipe.evalset
     assert evalset
-    splits = {name: find_split(choice.name, choice.split)[1].sha256 for name, choice in evalset}
+    splits = {name: find_split(choice.name, choice.split)[1].sha256 for name, choice in evalset.choices.items()}
     parents = {name: checkpoint.checksum for name, checkpoint in plan.checkpoints.items()}
     return {"recipe": fingerprint_fields(plan.recipe), "parents_sha256": parents, "evalset_sha256": splits}
 
@@ -148,9 +163,26 @@ def grid_weights(plan: Plan) -> Iterator[dict[str, float]]:
         yield dict(zip(plan.blended_parents, combination, strict=True))
 
 
-def candidates(records: list[Record]) -> list[Record]:
-    """The records of candidates, the centre's among them."""
-    return [record for record in records if record["kind"] == "candidate"]
+def finalists(plan: Plan, kind: str, records: list[Record]) -> list[Record]:
+    """The best `search.finalists` of a kind, best first, and the search's centre."""
+    scored = [record for record in records if record["kind"] == kind and record["score"] is not None]
+    assert plan.recipe.evalset
+    number = plan.recipe.search.finalists if plan.recipe.evalset.finals else 0
+    first = sorted(scored, key=lambda record: (-record["score"], record["index"]))[:number]
+    centres = [record for record in scored if record.get("centre")][-1:] if number else []
+    return first + [record for record in centres if record not in first]
+
+
+def winner_of(kind: str, records: list[Record]) -> Record | None:
+    """The best of a kind: by its final score where finals were held, else by its first; None where none has a score."""
+    contest = [record for record in records if record["kind"] == kind]
+    final = best(record for record in records if record["kind"] == "final" and record["of"] == kind)
+    return next(record for record in contest if record["index"] == final["index"]) if final else best(contest)
+
+
+def ratios_of(plan: Plan, record: Record) -> Ratios:
+    """The ratios of a candidate or of a grid's point."""
+    return plan.uniform(record["weights"]) if record["kind"] == "grid" else plan.space.decode(record["genome"])
 
 
 def held_out_blends(plan: Plan, records: list[Record]) -> Iterator[tuple[str, Any, Ratios]]:
@@ -160,22 +192,21 @@ def held_out_blends(plan: Plan, records: list[Record]) -> Iterator[tuple[str, An
         yield f"{name} with the eyes of vlm", {name: 1.0}, plan.uniform({name: 1.0})
     share = {parent: 1.0 / len(plan.blended_parents) for parent in plan.blended_parents}
     yield "average", share, plan.uniform(share)
-    if of_grid := best(record for record in records if record["kind"] == "grid"):
-        yield "best of the grid", of_grid["weights"], plan.uniform(of_grid["weights"])
-    found = candidates(records)
-    winner = best(found)
+    if of_grid := winner_of("grid", records):
+        yield "best of the grid", of_grid["weights"], ratios_of(plan, of_grid)
+    found = [record for record in records if record["kind"] == "candidate"]
+    winner = winner_of("candidate", records)
     if winner is None:
         reasons = sorted({record["reason"] for record in found})
         raise RunError("no candidate could be scored", details=reasons[:5], hint="the journal holds every reason")
     for centre in [record for record in found if record.get("centre") and record["score"] is not None][-1:]:
-        yield "centre", centre["index"], plan.space.decode(centre["genome"])
-    yield "best", winner["index"], plan.space.decode(winner["genome"])
+        yield "centre", centre["index"], ratios_of(plan, centre)
+    yield "best", winner["index"], ratios_of(plan, winner)
 
 
 def export_candidate(plan: Plan, header: Record, records: list[Record], candidate: Record, out: Path) -> None:
     """Write a candidate as a Hugging Face folder, with all that the journal knows of it as provenance."""
     of_it = [r for r in records if r["kind"] == "held_out" and r["of"] == candidate["index"]]
-    ratios = plan.space.decode(candidate["genome"])
     provenance = {
         "vlmmerge": header["version"],
         **header["fields"],
@@ -185,7 +216,7 @@ def export_candidate(plan: Plan, header: Record, records: list[Record], candidat
         },
         "held_out": {"scores": of_it[-1]["scores"]} if of_it else {},
     }
-    export(plan, ratios, out, provenance)
+    export(plan, ratios_of(plan, candidate), out, provenance)
 
 
 def open_run(folder: Path) -> tuple[Plan, Record, list[Record]]:
@@ -214,8 +245,9 @@ def choose_candidate(records: list[Record], index: int | None) -> Record:
     Raises:
         RunError: There is no such candidate, or it failed.
     """
-    found = candidates(records)
-    chosen = best(found) if index is None else next((r for r in found if r["index"] == index), None)
+    found = [record for record in records if record["kind"] == "candidate"]
+    named = next((record for record in found if record["index"] == index), None)
+    chosen = winner_of("candidate", records) if index is None else named
     if chosen is None:
         raise RunError(
             "no candidate has a score yet" if index is None else f"no candidate {index}; there are {len(found)}",
