@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText
 
-from vlmmerge.blend import METHODS
+from vlmmerge.blend import METHODS, Options
 from vlmmerge.checkpoint import open_checkpoint
 from vlmmerge.errors import RunError, VlmMergeError
 from vlmmerge.evaluate import Plan, make_blender, make_plan
@@ -29,8 +29,8 @@ from vlmmerge.recipe import load_recipe
 WEIGHTS = "model.safetensors"
 
 
-def plan_of(folder: Path, method: str = "dare_ties") -> Plan:
-    return make_plan(load_recipe(folder / "recipe.yaml", [f"blend.method={method}"]))
+def plan_of(folder: Path, method: str = "dare_ties", *overrides: str) -> Plan:
+    return make_plan(load_recipe(folder / "recipe.yaml", [f"blend.method={method}", *overrides]))
 
 
 def some_ratios(plan: Plan) -> Ratios:
@@ -86,6 +86,20 @@ def test_the_exported_model_is_the_live_model_bit_for_bit(
     live = vlm.parameters()
     assert live.keys() == shipped.keys()
     assert all(torch.equal(live[name].view(torch.int32), shipped[name].view(torch.int32)) for name in live)
+
+
+def test_the_options_of_the_recipe_reach_the_live_model_and_the_export(parents: Path, tmp_path: Path) -> None:
+    made = []
+    for name, overrides in [("plain", []), ("other", ["blend.lambda=0.5", "blend.rescale=l1"])]:
+        plan = plan_of(parents, "dare_ties", *overrides)
+        vlm = LiveVlm(parents / "vlm", plan.recipe.generate)
+        make_blender(plan, vlm).write(some_ratios(plan))
+        export(plan, some_ratios(plan), tmp_path / name, {})
+        shipped = dict(AutoModelForImageTextToText.from_pretrained(tmp_path / name).named_parameters())
+        assert all(torch.equal(parameter, shipped[key]) for key, parameter in vlm.parameters().items())
+        made.append(files_of(tmp_path / name)[WEIGHTS])
+    assert made[0] != made[1]
+    assert plan.options == Options(lambda_=0.5, rescale="l1")
 
 
 @pytest.mark.parametrize("method", METHODS)

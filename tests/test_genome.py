@@ -224,12 +224,43 @@ def test_a_parent_without_a_fixed_weight_is_an_error_that_names_the_key() -> Non
 
 
 @pytest.mark.parametrize(
-    ("weight", "density"), [(math.nan, 1.0), (math.inf, 1.0), (1.0, 0.0), (1.0, 1.1), (1.0, math.nan)]
+    "values",
+    [
+        *[(bad, 1.0) for bad in (math.nan, math.inf)],
+        *[(1.0, bad) for bad in (0.0, -0.1, 1.1, math.nan)],
+        *[(1.0, 0.5, bad) for bad in (-0.1, 1.1, math.nan)],
+        *[(1.0, 0.5, 0.0, bad) for bad in (-0.1, 0.6, math.nan)],
+    ],
 )
-def test_a_ratio_out_of_range_is_refused(weight: float, density: float) -> None:
-    with pytest.raises(VlmMergeError, match="no such ratio: weight") as caught:
-        Ratio(weight, density)
-    assert "a density is above 0 and at most 1" in caught.value.hint
+def test_a_ratio_out_of_range_is_refused(values: tuple[float, ...]) -> None:
+    with pytest.raises(VlmMergeError) as caught:
+        Ratio(*values)
+    weight, density, gamma, epsilon = (*values, 0.0, 0.0)[:4]
+    assert str(caught.value) == (
+        f"no such ratio: weight {weight}, density {density}, gamma {gamma}, epsilon {epsilon}\n"
+        "hint: a weight is a finite number; a density is above 0 and at most 1, a gamma from 0 to 1, an epsilon from 0 "
+        "to 0.5; weight 0 leaves a parent out"
+    )
+
+
+def test_a_ratio_says_what_is_not_neutral() -> None:
+    assert str(Ratio(0.6)) == "weight 0.6, density 1"
+    assert str(Ratio(0.6, 0.5, 0.01, 0.15)) == "weight 0.6, density 0.5, gamma 0.01, epsilon 0.15"
+
+
+def test_every_field_of_a_ratio_can_have_genes() -> None:
+    ranges = {"weight": (0.0, 1.5), "density": (0.1, 1.0), "gamma": (0.0, 0.05), "epsilon": (0.0, 0.2)}
+    laid_out = build_space(tower(3), ["vlm", "ja"], "global", None, ranges, list(ranges))
+    assert names(laid_out)[::2] == ["weight.vlm", "density.vlm", "gamma.vlm", "epsilon.vlm"]
+    ratios = laid_out.decode([0.0, 1.0, 0.0, 1.0, 0.5, 1.0, 1.0, 0.0])
+    assert ratios[HEAD] == {"vlm": Ratio(0.0, 0.1, 0.025, 0.2), "ja": Ratio(1.5, 1.0, 0.05, 0.0)}
+    assert encode(laid_out, ratios) == pytest.approx([0.0, 1.0, 0.0, 1.0, 0.5, 1.0, 1.0, 0.0])
+
+
+def test_a_method_without_ratios_takes_every_parent_as_it_is() -> None:
+    laid_out = space(3, "per_layer", None, ())
+    assert laid_out.genes == ()
+    assert {ratio for of_parents in laid_out.decode([]).values() for ratio in of_parents.values()} == {Ratio(1.0)}
 
 
 def test_describe_says_how_many_genes_of_what_and_where() -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,7 +16,13 @@ from pydantic import BaseModel
 
 from vlmmerge.errors import RecipeError
 from vlmmerge.recipe import (
+    METHOD_OPTIONS,
+    METHODS_OF_TWO,
+    METHODS_WITHOUT_RATIOS,
     SECTIONS,
+    Blend,
+    FixedRatio,
+    Ranges,
     Recipe,
     check_names,
     fingerprint_fields,
@@ -99,6 +106,44 @@ def test_parents_and_a_method_are_a_whole_recipe_for_blend(tmp_path: Path) -> No
     assert recipe.generate.max_new_tokens == 64 and recipe.generate.dtype == "auto"
 
 
+def test_the_options_of_a_blend_are_read_by_the_fields_names(tmp_path: Path) -> None:
+    options = {
+        "normalize": True,
+        "rescale": "l1",
+        "lambda": 0.5,
+        "majority_sign_method": "frequency",
+        "majority_sign_tie": "positive",
+    }
+    recipe = load_recipe(write(tmp_path, changed({f"blend.{name}": value for name, value in options.items()})))
+    dumped = recipe.model_dump(mode="json")["blend"]
+    assert {name: dumped[name] for name in options} == options
+    assert recipe.blend.lambda_ == 0.5
+    assert load_recipe(write(tmp_path, FULL), ["blend.lambda=0.5", "blend.rescale=false"]).blend.rescale is False
+
+
+def test_options_at_their_defaults_are_no_fault_whatever_the_method(tmp_path: Path) -> None:
+    """So a resolved recipe, which has them all, can be read again; and --set can take one back."""
+    recipe = load_recipe(write(tmp_path, changed({"blend.method": "linear"})))
+    dumped = recipe.model_dump(mode="json")
+    assert load_recipe(write(tmp_path, dumped)).model_dump() == recipe.model_dump()
+
+
+def test_the_recipe_knows_the_methods_and_options_of_the_registry() -> None:
+    """The recipe must not load torch, so it has lists of its own."""
+    from vlmmerge.blend import METHODS, Options
+
+    assert list(get_args(Blend.model_fields["method"].annotation)) == list(METHODS)
+    assert {name: set(options) for name, options in METHOD_OPTIONS.items()} == {
+        name: set(method.options) for name, method in METHODS.items()
+    }
+    assert set(METHODS_OF_TWO) == {name for name, method in METHODS.items() if method.most_parents == 2}
+    assert set(METHODS_WITHOUT_RATIOS) == {name for name, method in METHODS.items() if not method.parameters}
+    used = {parameter for method in METHODS.values() for parameter in method.parameters}
+    assert used == set(Ranges.model_fields) == set(FixedRatio.model_fields)
+    for field in fields(Options):
+        assert Blend.model_fields[field.name].default == field.default, field.name
+
+
 def test_a_recipe_cannot_be_changed_once_read(tmp_path: Path) -> None:
     recipe = load_recipe(write(tmp_path, FULL))
     with pytest.raises(ValueError, match="frozen"):
@@ -122,7 +167,8 @@ def test_a_recipe_dumps_as_plain_values_without_warnings_and_comes_back(tmp_path
         ({"blend.ratios.vlm.densty": 1}, 'blend.ratios.vlm.densty: unknown key (did you mean "density"?)'),
         (
             {"blend.method": "tie"},
-            'blend.method: "tie" is not one of linear, task_arithmetic, ties, dare_ties (did you mean "ties"?)',
+            'blend.method: "tie" is not one of linear, slerp, task_arithmetic, ties, dare, dare_ties, breadcrumbs, '
+            'breadcrumbs_ties, della, della_ties, model_stock, sce (did you mean "ties"?)',
         ),
         ({"search.seed": "x"}, 'search.seed: wanted an integer, found "x"'),
         ({"search.seed": True}, "search.seed: wanted an integer, found true"),
@@ -153,6 +199,67 @@ def test_a_recipe_dumps_as_plain_values_without_warnings_and_comes_back(tmp_path
             {"blend.ratios.vlm.density": 0},
             "blend.ratios.vlm.density: wanted a number above 0 and up to 1, or a list of such numbers, found 0",
         ),
+        (
+            {"blend.ratios.vlm.density": [0.5, 1.2]},
+            "blend.ratios.vlm.density: wanted a number above 0 and up to 1, or a list of such numbers, "
+            "found [0.5, 1.2]",
+        ),
+        (
+            {"blend.ratios.vlm.weight": float("nan")},
+            "blend.ratios.vlm.weight: wanted a number or a list of numbers (control points over depth), found NaN",
+        ),
+        (
+            {"blend.ratios.vlm.gamma": 1.5},
+            "blend.ratios.vlm.gamma: wanted a number from 0 to 1, or a list of such numbers, found 1.5",
+        ),
+        (
+            {"blend.ratios.vlm.epsilon": [0.1, 0.6]},
+            "blend.ratios.vlm.epsilon: wanted a number from 0 to 0.5, or a list of such numbers, found [0.1, 0.6]",
+        ),
+        (
+            {"blend.ranges.gamma": [-0.1, 0.1]},
+            "blend.ranges.gamma: wanted [low, high] with low below high, both from 0 to 1, found [-0.1, 0.1]",
+        ),
+        (
+            {"blend.ranges.epsilon": [0, 0.7]},
+            "blend.ranges.epsilon: wanted [low, high] with low below high, both from 0 to 0.5, found [0, 0.7]",
+        ),
+        ({"blend.normalize": "yes"}, 'blend.normalize: wanted true or false, found "yes"'),
+        ({"blend.rescale": "l2"}, 'blend.rescale: wanted true, false or l1, found "l2"'),
+        ({"blend.rescale": 1}, "blend.rescale: wanted true, false or l1, found 1"),
+        ({"blend.lambda": "x"}, 'blend.lambda: wanted a number, found "x"'),
+        ({"blend.lambda": float("inf")}, "blend.lambda: wanted a finite number, found Infinity"),
+        ({"blend.lambda_": 1.0}, 'blend.lambda_: unknown key (did you mean "lambda"?)'),
+        (
+            {"blend.majority_sign_method": "count"},
+            'blend.majority_sign_method: "count" is not one of total, frequency',
+        ),
+        ({"blend.majority_sign_tie": "none"}, 'blend.majority_sign_tie: "none" is not one of drop, positive'),
+        (
+            {"blend.method": "sce", "blend.select_topk": 0},
+            "blend.select_topk: wanted a number above 0, found 0",
+        ),
+        (
+            {"blend.method": "sce", "blend.select_topk": 1.1},
+            "blend.select_topk: wanted a number of at most 1, found 1.1",
+        ),
+        (
+            {"blend.select_topk": 0.5},
+            "blend.select_topk: dare_ties does not use it; it is for sce",
+        ),
+        (
+            {"blend.method": "della", "blend.majority_sign_method": "frequency"},
+            "blend.majority_sign_method: della does not use it; it is for ties, dare_ties, breadcrumbs_ties, della_t",
+        ),
+        (
+            {"blend.method": "slerp", "blend.lambda": 0.5},
+            "blend.lambda: slerp does not use it; it is for task_arithmetic, ties, dare, dare_ties, breadcrumbs, ",
+        ),
+        (
+            {"blend.method": "slerp", "parents.llms.rin": "org/rin", "blend.ratios.rin": {"weight": 1}},
+            "parents.llms: wanted one, since slerp blends two parents, vlm and one more; found 2: rin, shisa",
+        ),
+        ({"blend.method": "model_stock"}, "blend.ratios: model_stock has no ratios; wanted no such key"),
         ({"blend.ratios.shiza": {"weight": 1}}, 'blend.ratios.shiza: no such parent (did you mean "shisa"?)'),
         ({"blend.ratios.x": {"weight": 1}}, "blend.ratios.x: no such parent; the parents are vlm, shisa"),
         ({"parents.llms": {}}, "parents.llms: wanted at least one entry, found {}"),
@@ -390,6 +497,15 @@ def test_evolve_needs_evalset_and_score(tmp_path: Path) -> None:
     assert [line.partition(": ")[0] for line in caught.value.details] == ["evalset", "score"]
 
 
+def test_a_method_without_ratios_cannot_be_evolved(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path, changed({"blend.method": "model_stock"}, drop=("blend.ratios",))))
+    with pytest.raises(RecipeError) as caught:
+        require_for_evolve(recipe)
+    assert caught.value.details == (
+        "blend.method: model_stock has no ratios to evolve; take another, or `vlmmerge blend` with this one",
+    )
+
+
 @pytest.mark.parametrize(
     "override", ["search.actors=5", "search.evaluations=7", "generate.batch_size=3", "generate.device=cuda"]
 )
@@ -405,6 +521,11 @@ def test_the_fingerprint_leaves_out_what_moves_no_score(tmp_path: Path, override
         "search.population=8",
         "search.grid=3",
         "blend.seed=7",
+        "blend.lambda=0.5",
+        "blend.normalize=true",
+        "blend.rescale=l1",
+        "blend.majority_sign_tie=positive",
+        "blend.ranges.gamma=[0.0, 0.1]",
         "blend.depth=global",
         "blend.ratios.vlm.weight=0.8",
         "generate.max_new_tokens=9",

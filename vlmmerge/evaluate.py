@@ -6,13 +6,13 @@ who chooses the candidates.
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from vlmmerge.anatomy import Anatomy, pair, study
-from vlmmerge.blend import METHODS
+from vlmmerge.blend import METHODS, Options
 from vlmmerge.blend.live import LiveBlender
 from vlmmerge.checkpoint import Checkpoint, open_checkpoint
 from vlmmerge.errors import EvalsetError, ParentsError, VlmMergeError
@@ -46,6 +46,11 @@ class Plan:
     def blended_parents(self) -> list[str]:
         """The parents that have ratios: all but the base."""
         return ["vlm", *self.recipe.parents.llms]
+
+    @property
+    def options(self) -> Options:
+        """What the recipe says of the whole blend."""
+        return Options(**{field.name: getattr(self.recipe.blend, field.name) for field in fields(Options)})
 
     def uniform(self, weights: dict[str, float]) -> Ratios:
         """Ratios that are the same in every slot; parents that are not named get weight 0."""
@@ -220,6 +225,7 @@ def make_blender(plan: Plan, vlm: LiveVlm) -> LiveBlender:
         parents=towers,
         live={slot: live_parameters[live_keys[slot]] for slot in plan.anatomy.slots},
         store_dtypes={slot: plan.checkpoints["vlm"].dtype(keys["vlm"][slot]) for slot in plan.anatomy.slots},
+        options=plan.options,
     )
 
 

@@ -92,6 +92,7 @@ def blended_tensors(plan: Plan, ratios: Ratios) -> Iterator[tuple[Slot, Tensor]]
         parents=towers,
         ratios=ratios,
         store_dtypes={slot: vlm.dtype(key) for slot, key in plan.anatomy.keys["vlm"].items()},
+        options=plan.options,
     )
 
 

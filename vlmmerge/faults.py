@@ -18,6 +18,7 @@ _WANTED = {
     "int_from_float": "an integer",
     "float_type": "a number",
     "finite_number": "a finite number",
+    "bool_type": "true or false",
     "string_type": "text (put it in quotes if it only looks like something else)",
     "dict_type": "a mapping of names to values",
     "model_type": "a mapping of keys to values",
@@ -88,8 +89,13 @@ def _section_at(location: tuple[Any, ...], sections: Sections) -> type[BaseModel
 def _nearest_key(location: tuple[Any, ...], sections: Sections) -> str:
     """The same key in another section, else the nearest key in this one, else all keys of this one."""
     *_, name = location
-    elsewhere = [".".join((*path, name)) for path, section in sections.items() if name in section.model_fields]
+    elsewhere = [".".join((*path, name)) for path, section in sections.items() if name in _keys(section)]
     if elsewhere:
         return f" (did you mean {' or '.join(elsewhere)}?)"
-    keys = list(_section_at(location[:-1], sections).model_fields)
+    keys = _keys(_section_at(location[:-1], sections))
     return suggestion(name, keys, f"; the keys here are {', '.join(keys)}")
+
+
+def _keys(section: type[BaseModel]) -> list[str]:
+    """The keys of a section as they are written: `lambda`, which no attribute can be called."""
+    return [field.alias or name for name, field in section.model_fields.items()]

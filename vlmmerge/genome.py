@@ -19,22 +19,34 @@ class Ratio:
     """How much of one parent goes into one slot.
 
     Args:
-        weight: Factor on the parent, any finite number; 0 leaves the parent out.
+        weight: Factor on the parent, any finite number; 0 leaves the parent out. A method without weights goes by 1.
         density: Fraction of the parent's task vector that is used, in (0, 1].
+        gamma: Fraction of it, the largest magnitudes, that Breadcrumbs drops, in [0, 1]; none of it at density 1.
+        epsilon: Half the spread of DELLA's probabilities around the density, in [0, 0.5]; none of it at density 1.
 
     Raises:
         VlmMergeError: A value out of range.
     """
 
-    weight: float
+    weight: float = 1.0
     density: float = 1.0
+    gamma: float = 0.0
+    epsilon: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.weight) and 0.0 < self.density <= 1.0):
+        is_sparsity = 0.0 < self.density <= 1.0 and 0.0 <= self.gamma <= 1.0 and 0.0 <= self.epsilon <= 0.5
+        if not (math.isfinite(self.weight) and is_sparsity):
             raise VlmMergeError(
-                f"no such ratio: weight {self.weight}, density {self.density}",
-                hint="a weight is a finite number; a density is above 0 and at most 1; weight 0 leaves a parent out",
+                f"no such ratio: weight {self.weight}, density {self.density}, gamma {self.gamma}, "
+                f"epsilon {self.epsilon}",
+                hint="a weight is a finite number; a density is above 0 and at most 1, a gamma from 0 to 1, an epsilon "
+                "from 0 to 0.5; weight 0 leaves a parent out",
             )
+
+    def __str__(self) -> str:
+        fields = {"weight": self.weight, "density": self.density}
+        fields |= {name: value for name, value in (("gamma", self.gamma), ("epsilon", self.epsilon)) if value}
+        return ", ".join(f"{name} {value:g}" for name, value in fields.items())
 
 
 Ratios = dict[Slot, dict[str, Ratio]]
@@ -48,7 +60,7 @@ class Gene:
     Args:
         name: For example `weight.vlm.layers.0-2.attention`.
         parent: The parent's name.
-        parameter: `weight` or `density`.
+        parameter: The name of a field of `Ratio`.
         layers: The layers that it rules; None for slots at any depth.
         parts: The parts of the tower that it rules (see `Slot.part`).
         low: The value at 0.
@@ -154,7 +166,7 @@ def build_space(
         depth: `global`, `per_layer`, or `{"groups": N}` with N >= 1.
         split: `["attention", "mlp"]` gives each its own genes in the layers; None or empty does not.
         ranges: The (low, high) of each parameter, low < high.
-        method_parameters: The parameters that the blend's method uses: `weight`, and maybe `density`.
+        method_parameters: The fields of `Ratio` that the blend's method uses.
 
     Returns:
         A space in which `global` without `split` is one place, the whole tower. Otherwise each group of layers is a
@@ -184,7 +196,7 @@ def fixed_ratios(
     Args:
         slots: Every slot of the language tower that is blended.
         parents: `vlm` and the LLMs, by name.
-        ratios: For each parent, `weight` and maybe `density` (1 if not given): a number, or control points over depth
+        ratios: For each parent, `weight` and maybe other fields of `Ratio`: a number, or control points over depth
             with straight lines between, the first for layer 0 and the last for the last layer. The embeddings take
             the first point, the final norm and the head take the last.
 

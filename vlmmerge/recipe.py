@@ -11,6 +11,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -31,14 +32,25 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _is_range(value: Any, above: float = -math.inf, up_to: float = math.inf) -> bool:
-    is_pair = isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
-    return is_pair and above < value[0] < value[1] <= up_to
+def _is_density(value: Any) -> bool:
+    return _is_number(value) and 0 < value <= 1
 
 
-def _is_points(value: Any, above: float = -math.inf, up_to: float = math.inf) -> bool:
+def _is_gamma(value: Any) -> bool:
+    return _is_number(value) and 0 <= value <= 1
+
+
+def _is_epsilon(value: Any) -> bool:
+    return _is_number(value) and 0 <= value <= 0.5
+
+
+def _is_range(value: Any, is_good: Callable[[object], bool] = _is_number) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(is_good, value)) and value[0] < value[1]
+
+
+def _is_points(value: Any, is_good: Callable[[object], bool] = _is_number) -> bool:
     points = value if isinstance(value, list) else [value]
-    return bool(points) and all(_is_number(point) and above < point <= up_to for point in points)
+    return bool(points) and all(map(is_good, points))
 
 
 def _floats(value: Any) -> Any:
@@ -73,7 +85,15 @@ _Split = Annotated[
 _Range = Annotated[tuple[float, float], must("[low, high] with low below high", _is_range, _pair)]
 _DensityRange = Annotated[
     tuple[float, float],
-    must("[low, high] with low below high, both above 0 and up to 1", lambda value: _is_range(value, 0, 1), _pair),
+    must("[low, high] with low below high, both above 0 and up to 1", lambda v: _is_range(v, _is_density), _pair),
+]
+_GammaRange = Annotated[
+    tuple[float, float],
+    must("[low, high] with low below high, both from 0 to 1", lambda v: _is_range(v, _is_gamma), _pair),
+]
+_EpsilonRange = Annotated[
+    tuple[float, float],
+    must("[low, high] with low below high, both from 0 to 0.5", lambda v: _is_range(v, _is_epsilon), _pair),
 ]
 _Points = Annotated[
     float | list[float],
@@ -81,7 +101,19 @@ _Points = Annotated[
 ]
 _DensityPoints = Annotated[
     float | list[float],
-    must("a number above 0 and up to 1, or a list of such numbers", lambda value: _is_points(value, 0, 1), _floats),
+    must("a number above 0 and up to 1, or a list of such numbers", lambda v: _is_points(v, _is_density), _floats),
+]
+_GammaPoints = Annotated[
+    float | list[float],
+    must("a number from 0 to 1, or a list of such numbers", lambda v: _is_points(v, _is_gamma), _floats),
+]
+_EpsilonPoints = Annotated[
+    float | list[float],
+    must("a number from 0 to 0.5, or a list of such numbers", lambda v: _is_points(v, _is_epsilon), _floats),
+]
+_Rescale = Annotated[
+    bool | Literal["l1"] | None,
+    must("true, false or l1", lambda value: value is None or type(value) is bool or value == "l1"),
 ]
 _Population = Annotated[
     Literal["auto"] | int,
@@ -91,7 +123,7 @@ _Population = Annotated[
 
 class _Section(BaseModel):
     # strict: `seed: "3"` or `samples: 64.0` is a slip to tell, not to guess at. A key unknown here is always a fault.
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, serialize_by_alias=True)
 
 
 class Parents(_Section):
@@ -109,6 +141,10 @@ class Ranges(_Section):
     weight: _Range = (0.0, 1.5)
     # Density 0 keeps nothing and DARE divides by it; 0.1 already rescales what is kept tenfold.
     density: _DensityRange = (0.1, 1.0)
+    # Outliers are few by their nature: from none to five times the field's usual hundredth.
+    gamma: _GammaRange = (0.0, 0.05)
+    # From DARE, which knows no magnitudes, to the field's default.
+    epsilon: _EpsilonRange = (0.0, 0.15)
 
 
 class FixedRatio(_Section):
@@ -116,19 +152,40 @@ class FixedRatio(_Section):
 
     weight: _Points = Field(description="a number or a list of numbers (control points over depth)")
     density: _DensityPoints = 1.0  # nothing is dropped unless the recipe says so
+    gamma: _GammaPoints = 0.01  # mergekit's; of breadcrumbs only, and of them only where something is dropped
+    epsilon: _EpsilonPoints = 0.15  # mergekit's; of della only, and of it only where something is dropped
 
 
 class Blend(_Section):
     """How the language towers are blended, and how finely."""
 
-    method: Literal["linear", "task_arithmetic", "ties", "dare_ties"] = Field(
-        description="the name of a blending method"
-    )
+    method: Literal[
+        "linear",
+        "slerp",
+        "task_arithmetic",
+        "ties",
+        "dare",
+        "dare_ties",
+        "breadcrumbs",
+        "breadcrumbs_ties",
+        "della",
+        "della_ties",
+        "model_stock",
+        "sce",
+    ] = Field(description="the name of a blending method")
     depth: _Depth = "global"  # the fewest genes, so that a short search gets somewhere
     split: _Split = None  # one gene for attention and mlp together: half as many to find
     ranges: Ranges = Ranges()
     ratios: dict[str, FixedRatio] | None = None  # a search starts from `search.start`; only `vlmmerge blend` needs them
-    seed: _AtLeast0 = 0  # DARE's masks; a fixed number, so that the recipe alone makes the same weights again
+    seed: _AtLeast0 = 0  # the random masks; a fixed number, so that the recipe alone makes the same weights again
+    # Each method's own: `linear` divides by the sum of the weights; elsewhere the published optimum sums to about 2.
+    normalize: bool | None = None
+    rescale: _Rescale = None  # as each paper: dare and della divide by what they keep, no other method rescales
+    lambda_: float = Field(default=1.0, alias="lambda")  # the weights say it already; for recipes from elsewhere
+    majority_sign_method: Literal["total", "frequency"] = "total"  # the paper's of TIES
+    majority_sign_tie: Literal["drop", "positive"] = "drop"  # favours no sign; mergekit and PEFT take the positive
+    select_topk: Annotated[float, Field(gt=0, le=1)] = 1.0  # nothing is left out unless the recipe says so
+    filter_wise: bool = False  # one interpolation a slot, as mergekit's default
 
 
 class EvalsetChoice(_Section):
@@ -202,6 +259,27 @@ class Recipe(_Section):
     def source(self) -> Path:
         """Absolute path of the recipe file."""
         return self._source
+
+
+_SUM = ("normalize", "lambda")
+_ELECTION = ("majority_sign_method", "majority_sign_tie")
+# The options that each method uses, as its line in `blend.METHODS` says, which torch would have to be loaded to read.
+METHOD_OPTIONS: dict[str, tuple[str, ...]] = {
+    "linear": ("normalize",),
+    "slerp": (),
+    "task_arithmetic": _SUM,
+    "ties": (*_SUM, "rescale", *_ELECTION),
+    "dare": (*_SUM, "rescale"),
+    "dare_ties": (*_SUM, "rescale", *_ELECTION),
+    "breadcrumbs": (*_SUM, "rescale"),
+    "breadcrumbs_ties": (*_SUM, "rescale", *_ELECTION),
+    "della": (*_SUM, "rescale"),
+    "della_ties": (*_SUM, "rescale", *_ELECTION),
+    "model_stock": ("filter_wise",),
+    "sce": ("select_topk", "majority_sign_tie"),
+}
+METHODS_OF_TWO = ("slerp",)
+METHODS_WITHOUT_RATIOS = ("model_stock",)
 
 
 # Where each section stands; `*` is any name.
@@ -285,16 +363,19 @@ def check_names(recipe: Recipe, metrics: Collection[str], evalsets: Mapping[str,
 
 
 def missing_for_evolve(recipe: Recipe) -> list[str]:
-    """Fault lines for the sections that `evolve` needs and `blend` does not."""
-    evalset = [] if recipe.evalset else ["evalset: missing, wanted {search: {name, split}, held_out: {name, split}}"]
-    return evalset + ([] if recipe.score else ["score: missing, wanted {objective: {METRIC: WEIGHT}}"])
+    """Fault lines for what `evolve` needs and `blend` does not: its sections, and ratios to evolve."""
+    lines = [] if recipe.evalset else ["evalset: missing, wanted {search: {name, split}, held_out: {name, split}}"]
+    lines += [] if recipe.score else ["score: missing, wanted {objective: {METRIC: WEIGHT}}"]
+    if (method := recipe.blend.method) in METHODS_WITHOUT_RATIOS:
+        lines.append(f"blend.method: {method} has no ratios to evolve; take another, or `vlmmerge blend` with this one")
+    return lines
 
 
 def require_for_evolve(recipe: Recipe) -> None:
     """Check that a recipe can be evolved.
 
     Raises:
-        RecipeError: There is no evalset or no score.
+        RecipeError: There is no evalset or no score, or the method has no ratios.
     """
     if lines := missing_for_evolve(recipe):
         raise faults_to_error(recipe.source, lines)
@@ -379,4 +460,24 @@ def _faults_between_sections(data: dict[str, Any]) -> list[str]:
         if seen and all(seen.get(key) == held_out.get(key) is not None for key in ("name", "split")):
             same = f"{seen['name']}, split {seen['split']}"
             lines.append(f"evalset.held_out: wanted other samples than evalset.{used}, found the same ({same})")
+    lines += _faults_of_method(_mapping(data, "blend"), list(llms))
+    return lines
+
+
+def _faults_of_method(blend: dict[str, Any], llms: list[str]) -> list[str]:
+    """Fault lines for what the chosen method cannot take or does not use; none if there is no such method."""
+    method = blend.get("method")
+    if not isinstance(method, str) or method not in METHOD_OPTIONS:
+        return []
+    lines = []
+    if method in METHODS_OF_TWO and len(llms) > 1:
+        found = f"found {len(llms)}: {', '.join(llms)}"
+        lines.append(f"parents.llms: wanted one, since {method} blends two parents, vlm and one more; {found}")
+    if method in METHODS_WITHOUT_RATIOS and blend.get("ratios") is not None:
+        lines.append(f"blend.ratios: {method} has no ratios; wanted no such key")
+    defaults = {field.alias or name: field.default for name, field in Blend.model_fields.items()}
+    for option in dict.fromkeys(chain.from_iterable(METHOD_OPTIONS.values())):
+        if option in blend and blend[option] != defaults[option] and option not in METHOD_OPTIONS[method]:
+            users = ", ".join(name for name, options in METHOD_OPTIONS.items() if option in options)
+            lines.append(f"blend.{option}: {method} does not use it; it is for {users}")
     return lines

@@ -1,16 +1,18 @@
 """Blending into a live model: what is scored is what ships, and nothing resident is touched."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from vlmmerge.anatomy import Slot
-from vlmmerge.blend import METHODS, blend_slot
+from vlmmerge.blend import METHODS, Options, blend_slot
 from vlmmerge.blend.live import LiveBlender, is_finite
 from vlmmerge.errors import VlmMergeError
 from vlmmerge.genome import Ratios, build_space, fixed_ratios
 
-RANGES = {"weight": (0.0, 1.5), "density": (0.1, 1.0)}
+RANGES = {"weight": (0.0, 1.5), "density": (0.1, 1.0), "gamma": (0.0, 0.05), "epsilon": (0.0, 0.15)}
 
 
 class Tower(nn.Module):
@@ -114,7 +116,19 @@ def test_a_candidate_does_not_depend_on_the_ones_before_it(method: str) -> None:
         kept.append({slot: parameter.detach().clone() for slot, parameter in blender.live.items()})
     for first, again in zip(kept, reversed(kept), strict=True):
         assert all(torch.equal(first[slot], again[slot]) for slot in first)
-    assert not all(torch.equal(kept[0][slot], kept[1][slot]) for slot in kept[0])
+    assert all(torch.equal(kept[0][slot], kept[1][slot]) for slot in kept[0]) == (not space.genes)
+
+
+def test_the_options_of_the_blend_reach_every_slot() -> None:
+    plain = make_blender("ties")
+    halved = replace(plain, options=Options(lambda_=0.5))
+    ratios = some_ratios(plain)
+    for (slot, whole), (_, half) in zip(plain.tensors(ratios), halved.tensors(ratios), strict=True):
+        base = plain.base[slot].float()
+        torch.testing.assert_close(half.float() - base, (whole.float() - base) / 2, rtol=0.02, atol=0.02)
+        parents = {name: tower[slot] for name, tower in plain.parents.items()}
+        exact = blend_slot("ties", base, parents, ratios[slot], seed=5, slot=str(slot), options=Options(lambda_=0.5))
+        assert torch.equal(half, exact.bfloat16())
 
 
 def test_writing_leaves_the_parents_and_the_parameters_identity_alone() -> None:
@@ -178,7 +192,7 @@ def test_a_blend_that_is_not_finite_is_an_error_that_names_the_slot(method: str,
         with pytest.raises(VlmMergeError, match=r"layers\.1\.self_attn\.q_proj\.weight: blending by") as caught:
             use(ratios)
         assert "not finite in torch.bfloat16" in str(caught.value)
-        assert "ja: Ratio(weight=0.6, density=0.5)" in caught.value.details
+        assert "ja: weight 0.6, density 0.5" in caught.value.details
 
 
 def test_overflow_of_the_store_dtype_is_caught_though_float32_could_hold_it() -> None:

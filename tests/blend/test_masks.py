@@ -1,4 +1,4 @@
-"""DARE's masks: SplitMix64's numbers, whatever the chunks, threads and device."""
+"""DARE's and DELLA's masks: SplitMix64's numbers, whatever the chunks, threads and device."""
 
 import math
 
@@ -93,6 +93,21 @@ def test_an_element_is_kept_where_its_number_is_below_the_density(density: float
     assert torch.equal(kept.flatten(), uniform(2, "vlm", "norm.weight", 2050) < density)
 
 
+@pytest.mark.parametrize("chunk", [3, 2**15])
+def test_each_element_can_have_a_probability_of_its_own(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(masks, "_chunk_length", lambda device: chunk)
+    shape = torch.Size([50, 41])
+    probability = uniform(9, "vlm", "norm.weight", 2050).float().view(shape)
+    probability[0, :4] = torch.tensor([1.0, 2**-33, 0.5, 0.25])
+    kept = keep_mask(2, "vlm", "norm.weight", shape, probability)
+    assert torch.equal(kept.flatten(), uniform(2, "vlm", "norm.weight", 2050) < probability.flatten().double())
+    assert kept[0, 0]
+    same = torch.full(shape, 0.3)
+    assert torch.equal(
+        keep_mask(2, "vlm", "norm.weight", shape, same), keep_mask(2, "vlm", "norm.weight", shape, float(same[0, 0]))
+    )
+
+
 def test_density_1_keeps_everything() -> None:
     assert keep_mask(0, "vlm", "norm.weight", torch.Size([999]), 1.0).all()
 
@@ -137,3 +152,6 @@ def test_masks_are_the_same_on_cpu_and_gpu() -> None:
     shape = torch.Size([301, 997])
     on_gpu = keep_mask(3, "ja", "norm.weight", shape, 0.4, device=torch.device("cuda"))
     assert torch.equal(on_gpu.cpu(), keep_mask(3, "ja", "norm.weight", shape, 0.4))
+    probability = uniform(9, "ja", "norm.weight", shape.numel()).float().view(shape)
+    on_gpu = keep_mask(3, "ja", "norm.weight", shape, probability.cuda(), device=torch.device("cuda"))
+    assert torch.equal(on_gpu.cpu(), keep_mask(3, "ja", "norm.weight", shape, probability))

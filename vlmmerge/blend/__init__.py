@@ -3,20 +3,28 @@
 Knows tensors and ratios. Does not know files, nor how a model calls its tensors.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
 
 from vlmmerge.blend.masks import keep_mask
-from vlmmerge.blend.methods import METHODS, Method
+from vlmmerge.blend.methods import DEFAULTS, METHODS, Draw, Method, Options
+from vlmmerge.errors import VlmMergeError
 from vlmmerge.genome import Ratio
 
-__all__ = ["METHODS", "Method", "blend_slot"]
+__all__ = ["DEFAULTS", "METHODS", "Method", "Options", "blend_slot"]
 
 
 def blend_slot(
-    method: str, base: Tensor, parents: Mapping[str, Tensor], ratios: Mapping[str, Ratio], *, seed: int, slot: str
+    method: str,
+    base: Tensor,
+    parents: Mapping[str, Tensor],
+    ratios: Mapping[str, Ratio],
+    *,
+    seed: int,
+    slot: str,
+    options: Options = DEFAULTS,
 ) -> Tensor:
     """Blend one slot.
 
@@ -27,33 +35,58 @@ def blend_slot(
         ratios: For each parent its ratio. A parent with weight 0 takes no part.
         seed: For the masks of methods that draw them.
         slot: The slot's name, for the masks.
+        options: What holds for the whole blend.
 
     Returns:
-        A new float32 tensor. All weights 0: `base`, bit for bit. One parent with weight 1 and density 1 (in `linear`,
-        with any weight), the others 0: that parent, bit for bit.
+        A new float32 tensor. All weights 0: `base`, bit for bit. One parent with weight 1, density 1 and lambda 1 (in
+        methods that average, with any of these), the others 0: that parent, bit for bit.
 
     Raises:
-        VlmMergeError: `linear` with weights that sum to 0, all of them 0 included: there is nothing to average.
+        VlmMergeError: Fewer or more parents than the method takes; or it divides by the sum of the weights, and they
+            sum to 0, all of them 0 included where the base takes no part: there is nothing to average.
     """
     chosen = METHODS[method]
+    _check_number(chosen, parents)
     names = [name for name in parents if ratios[name].weight != 0.0]
-    if (
-        source := _copied(chosen, base, [parents[name] for name in names], [ratios[name] for name in names])
-    ) is not None:
+    tensors, of_parents = [parents[name] for name in names], [ratios[name] for name in names]
+    if (source := _copied(chosen, base, tensors, of_parents, options)) is not None:
         return source.to(torch.float32, copy=True)
-    masks = [_mask(chosen, seed, name, slot, base, ratios[name]) for name in names]
-    return chosen.function(base, [parents[name] for name in names], [ratios[name] for name in names], masks)
+    draws = [_draw(seed, name, slot, base) for name in names]
+    return chosen.function(base, tensors, of_parents, draws, options)
 
 
-def _copied(method: Method, base: Tensor, parents: list[Tensor], ratios: list[Ratio]) -> Tensor | None:
+def _check_number(method: Method, parents: Iterable[str]) -> None:
+    names = list(parents)
+    if not method.least_parents <= len(names) <= method.most_parents:
+        at_least = "" if method.least_parents == method.most_parents else "at least "
+        raise VlmMergeError(
+            f"{method.name} blends {at_least}{method.least_parents} parents, found {len(names)}: {', '.join(names)}",
+            hint="`linear` and `task_arithmetic` blend any number",
+        )
+
+
+def _copied(
+    method: Method, base: Tensor, parents: list[Tensor], ratios: list[Ratio], options: Options
+) -> Tensor | None:
     """The tensor that the blend must equal bit for bit, if there is one: arithmetic would lose -0.0 and low bits."""
     if not parents:
-        return None if method.name == "linear" else base
-    is_whole = ratios[0].weight == 1.0 and (ratios[0].density == 1.0 or "density" not in method.parameters)
-    return parents[0] if len(parents) == 1 and (is_whole or method.name == "linear") else None
+        return base if method.uses_base else None
+    return parents[0] if len(parents) == 1 and _is_whole(method, ratios[0], options) else None
 
 
-def _mask(method: Method, seed: int, parent: str, slot: str, base: Tensor, ratio: Ratio) -> Tensor | None:
-    if not method.draws_masks or ratio.density == 1.0:
-        return None
-    return keep_mask(seed, parent, slot, base.shape, ratio.density, device=base.device)
+def _is_whole(method: Method, ratio: Ratio, options: Options) -> bool:
+    """Whether a parent that takes part alone comes back."""
+    if method.is_mean and options.normalize is not False:
+        return True
+    is_dense = ratio.density == 1.0 or "density" not in method.parameters
+    is_one = ratio.weight == 1.0 or options.normalize is True
+    return is_dense and is_one and options.lambda_ == 1.0
+
+
+def _draw(seed: int, parent: str, slot: str, base: Tensor) -> Draw:
+    def draw(probability: float | Tensor) -> Tensor | None:
+        if isinstance(probability, float) and probability == 1.0:
+            return None
+        return keep_mask(seed, parent, slot, base.shape, probability, device=base.device)
+
+    return draw

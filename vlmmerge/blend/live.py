@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vlmmerge.anatomy import Slot
-from vlmmerge.blend import blend_slot
+from vlmmerge.blend import DEFAULTS, Options, blend_slot
 from vlmmerge.errors import VlmMergeError
 from vlmmerge.genome import Ratios
 
@@ -30,6 +30,7 @@ class LiveBlender:
         parents: The language towers of `vlm` (a copy, since the live one is overwritten) and of each LLM, by name.
         live: The live model's language tower. Two slots that share one parameter (a tied head) come as one slot.
         store_dtypes: The dtype that each slot has in the exported file.
+        options: What holds for the whole blend.
     """
 
     method: str
@@ -38,6 +39,7 @@ class LiveBlender:
     parents: Mapping[str, Tower]
     live: Mapping[Slot, torch.nn.Parameter]
     store_dtypes: Mapping[Slot, torch.dtype]
+    options: Options = DEFAULTS
 
     def __post_init__(self) -> None:
         live_storages = [_storage(parameter) for parameter in self.live.values()]
@@ -61,7 +63,9 @@ class LiveBlender:
 
     def tensors(self, ratios: Ratios) -> Iterator[tuple[Slot, Tensor]]:
         """Blend slot by slot: see `blend_tower`."""
-        return blend_tower(self.method, self.base, self.parents, ratios, self.store_dtypes, seed=self.seed)
+        return blend_tower(
+            self.method, self.base, self.parents, ratios, self.store_dtypes, seed=self.seed, options=self.options
+        )
 
     def _towers(self) -> Iterator[Tower]:
         return chain([self.base], self.parents.values())
@@ -75,6 +79,7 @@ def blend_tower(
     store_dtypes: Mapping[Slot, torch.dtype],
     *,
     seed: int,
+    options: Options = DEFAULTS,
 ) -> Iterator[tuple[Slot, Tensor]]:
     """Blend the slots of `store_dtypes` one by one, in memory or from files: the same bits either way.
 
@@ -85,6 +90,7 @@ def blend_tower(
         ratios: For each slot, the ratio of each parent.
         store_dtypes: The dtype that each slot has in the exported file.
         seed: For the masks of methods that draw them.
+        options: What holds for the whole blend.
 
     Yields:
         Each slot's blended tensor, new, in its store dtype and on the parents' device.
@@ -95,7 +101,9 @@ def blend_tower(
     for slot, dtype in store_dtypes.items():
         towers = {name: tower[slot] for name, tower in parents.items()}
         with torch.no_grad():
-            blended = blend_slot(method, base[slot], towers, ratios[slot], seed=seed, slot=str(slot)).to(dtype)
+            blended = blend_slot(
+                method, base[slot], towers, ratios[slot], seed=seed, slot=str(slot), options=options
+            ).to(dtype)
         if not is_finite(blended):
             raise VlmMergeError(
                 f"{slot}: blending by {method} gives values that are not finite in {dtype}",

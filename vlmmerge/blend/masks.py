@@ -1,4 +1,4 @@
-"""DARE's random masks, drawn from a counter: the same numbers in any order, in any chunks, on any device.
+"""DARE's and DELLA's random masks, drawn from a counter: the same numbers in any order, in any chunks, on any device.
 
 Element `i` of a slot depends only on (seed, parent, slot, i): a SplitMix64 sequence is started at a hash of the names,
 and each of its 64-bit numbers serves two elements. Knows integers. Does not know models; no generator holds a state.
@@ -26,7 +26,7 @@ MIX_2 = _signed(0x94D049BB133111EB)
 
 
 def keep_mask(
-    seed: int, parent: str, slot: str, shape: torch.Size, density: float, *, device: torch.device | None = None
+    seed: int, parent: str, slot: str, shape: torch.Size, density: float | Tensor, *, device: torch.device | None = None
 ) -> Tensor:
     """Draw which elements of a parent's slot are kept: each by itself, with probability `density`.
 
@@ -35,19 +35,27 @@ def keep_mask(
         parent: The parent's name.
         slot: The slot's name.
         shape: The slot's shape.
-        density: Probability of being kept, in (0, 1]; rounded up to a multiple of 2**-32. At 1 everything is kept.
+        density: Probability of being kept, in (0, 1], one for all or a tensor of `shape` on `device`; rounded up to a
+            multiple of 2**-32. At 1 everything is kept.
         device: Where the mask is made; its bits do not depend on it.
 
     Returns:
         A new bool tensor of `shape`, True where kept. A mask of lower density is a subset of one of higher density.
     """
-    num_kept = math.ceil(density * 2**32)
-    if num_kept >= 2**32:
+    if isinstance(density, float) and math.ceil(density * 2**32) >= 2**32:
         return torch.ones(shape, dtype=torch.bool, device=device)
     keep = torch.empty(math.prod(shape), dtype=torch.bool, device=device)
     for first, words in _words(stream_key(seed, parent, slot), 0, keep.numel(), keep.device):
-        torch.lt(words, num_kept - 2**31, out=keep[first : first + words.numel()])
+        chunk = slice(first, first + words.numel())
+        torch.lt(words, _bound(density, chunk), out=keep[chunk])
     return keep.view(shape)
+
+
+def _bound(density: float | Tensor, chunk: slice) -> int | Tensor:
+    """The number below which an element's word keeps it; of a tensor those of a chunk, exact in float64."""
+    if isinstance(density, Tensor):
+        return density.flatten()[chunk].double().mul_(2**32).ceil_().sub_(2**31)
+    return math.ceil(density * 2**32) - 2**31
 
 
 def uniform(

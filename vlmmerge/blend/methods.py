@@ -1,55 +1,154 @@
 """The blending formulas, one pure function each: the plain truth that any faster kernel must equal.
 
-Each takes one slot's `(base, parents, ratios, masks)`: the base's tensor; the parents' tensors, of the base's shape and
-any float dtype; a ratio and a mask (or None) for each of these. Each returns a new float32 tensor of that shape.
-Below, delta_i = parent_i - base is parent i's task vector and w_i its weight.
+Each takes one slot's `(base, parents, ratios, draws, options)`: the base's tensor; the parents' tensors, of the base's
+shape and any float dtype; for each of these a ratio and a draw, which makes a random mask where the method needs one;
+and what holds for the whole blend. Each returns a new float32 tensor of that shape. Below, delta_i = parent_i - base is
+parent i's task vector and w_i its weight.
 
 Products and sums stay separate operations, element by element: a fused multiply-add rounds once where a CPU's loop tail
-rounds twice, and then the bits would depend on threads, chunks and the device.
+rounds twice, and then the bits would depend on threads, chunks and the device. Sums over a slot are those of `sums`.
+
+mergekit 0.1.5 is the oracle of the tests. It computes in the files' dtype unless told otherwise; here it is always
+float32. Its epsilons (1e-8 to 1e-6, for norms, sums and divisors) are left out: the squares of real task vectors are
+of that size. Further differences stand with each function. These options give its defaults:
+
+| here | mergekit | options |
+|---|---|---|
+| linear, slerp, task_arithmetic, model_stock | the same | none; slerp's t is the second parent's share of the weights |
+| ties | ties | normalize: true, majority_sign_tie: positive |
+| dare, della | dare_linear, della_linear | rescale: l1 (and its own random numbers) |
+| dare_ties | dare_ties | rescale: l1, majority_sign_tie: positive |
+| breadcrumbs, breadcrumbs_ties | the same | none; majority_sign_tie: positive |
+| della_ties | della | normalize: true, rescale: l1, majority_sign_tie: positive |
+| sce | sce | majority_sign_tie: positive |
 """
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import combinations
+from typing import Literal
 
-import torch
 from torch import Tensor
 
+from vlmmerge.blend.elect import add_up, elected_sign, sum_of_sign, weight_of_sign
+from vlmmerge.blend.sparsify import drop, keep_band, keep_most_varied, keep_probability, trim, with_l1_norm_of
+from vlmmerge.blend.sums import dot, dot_rows
 from vlmmerge.errors import VlmMergeError
 from vlmmerge.genome import Ratio
 
-BlendFunction = Callable[[Tensor, Sequence[Tensor], Sequence[Ratio], Sequence[Tensor | None]], Tensor]
+
+@dataclass(frozen=True)
+class Options:
+    """What holds for the whole blend, by the field's names; each method uses those that its line in `METHODS` names.
+
+    Args:
+        normalize: Divide the blended task vectors by the sum of the weights (after an election: of those that agree).
+            None is the method's own: `linear` divides, no other does.
+        rescale: Make up for what was made zero. True: DARE and DELLA divide by the probability of being kept, TIES and
+            Breadcrumbs keep each task vector's L1 norm. `l1`: all of them keep that norm. None is the method's own:
+            True for DARE and DELLA, False for the others.
+        lambda_: Factor on the blended task vectors; `lambda` in a recipe.
+        majority_sign_method: `total` elects the sign of the sum, `frequency` the sign that more parents have.
+        majority_sign_tie: Where neither sign wins, `drop` adds nothing, `positive` adds what is positive.
+        select_topk: Fraction of the elements in which the parents vary that `sce` blends, in (0, 1].
+        filter_wise: Let `model_stock` interpolate each row by itself, not the slot as one.
+
+    Raises:
+        VlmMergeError: A value out of range.
+    """
+
+    normalize: bool | None = None
+    rescale: bool | Literal["l1"] | None = None
+    lambda_: float = 1.0
+    majority_sign_method: Literal["total", "frequency"] = "total"
+    majority_sign_tie: Literal["drop", "positive"] = "drop"
+    select_topk: float = 1.0
+    filter_wise: bool = False
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.lambda_) and 0.0 < self.select_topk <= 1.0):
+            raise VlmMergeError(
+                f"no such options: lambda {self.lambda_}, select_topk {self.select_topk}",
+                hint="lambda is a finite number; select_topk is above 0 and at most 1",
+            )
+
+
+DEFAULTS = Options()
+
+Draw = Callable[[float | Tensor], Tensor | None]
+"""Draws which elements are kept, each by itself with the given probability: a new bool mask, or None to keep all."""
+
+BlendFunction = Callable[[Tensor, Sequence[Tensor], Sequence[Ratio], Sequence[Draw], Options], Tensor]
 
 
 @dataclass(frozen=True)
 class Method:
-    """A way to blend: its name, its formula, the parameters of a `Ratio` that it uses, and whether it draws masks."""
+    """A way to blend.
+
+    Args:
+        name: Its name.
+        function: Its formula.
+        parameters: The parameters of a `Ratio` that it uses; none of them: there is nothing to evolve.
+        options: The options that it uses, as a recipe calls them.
+        uses_base: Whether the base takes part; where it does, the base comes back when no parent takes part.
+        is_mean: Whether a parent that takes part alone comes back, whatever its weight.
+        least_parents: How many parents it needs.
+        most_parents: How many it can take.
+    """
 
     name: str
     function: BlendFunction
     parameters: tuple[str, ...]
-    draws_masks: bool = False
+    options: tuple[str, ...] = ()
+    uses_base: bool = True
+    is_mean: bool = False
+    least_parents: int = 1
+    most_parents: float = math.inf
 
 
-def linear(base: Tensor, parents: Sequence[Tensor], ratios: Sequence[Ratio], masks: Sequence[Tensor | None]) -> Tensor:
-    """Average the parents: sum_i w_i parent_i / sum_i w_i. The base takes no part, nor do the masks.
+def linear(
+    base: Tensor, parents: Sequence[Tensor], ratios: Sequence[Ratio], draws: Sequence[Draw], options: Options = DEFAULTS
+) -> Tensor:
+    """Average the parents: sum_i w_i parent_i / sum_i w_i. The base takes no part. `normalize: false` does not divide.
 
     Raises:
         VlmMergeError: The weights sum to 0.
 
     Source: Wortsman 2022, Model soups, section 2, https://arxiv.org/abs/2203.05482
     """
-    total = math.fsum(ratio.weight for ratio in ratios)
-    if total == 0.0:
-        raise VlmMergeError(
-            "linear divides by the sum of the weights, and they sum to 0",
-            hint="use positive weights, or `task_arithmetic`",
-        )
-    return _sum([parent.float() * (ratio.weight / total) for parent, ratio in zip(parents, ratios, strict=True)])
+    total = 1.0 if options.normalize is False and ratios else sum_of_weights("linear", ratios)
+    return add_up([parent.float() * (ratio.weight / total) for parent, ratio in zip(parents, ratios, strict=True)])
+
+
+def slerp(
+    base: Tensor, parents: Sequence[Tensor], ratios: Sequence[Ratio], draws: Sequence[Draw], options: Options = DEFAULTS
+) -> Tensor:
+    """Go along the arc from one parent to the other: (sin((1-t) a) one + sin(t a) other) / sin(a), a the angle between.
+
+    t = w_other / (w_one + w_other). The base takes no part. On a line, where a tensor is 0 or the angle's cosine is
+    beyond +-0.9995 (as in mergekit; parents of one ancestor often are so near), the plain average is taken.
+    mergekit takes a tensor of norm up to 1e-8 for one at a right angle to the other.
+
+    Raises:
+        VlmMergeError: The weights sum to 0.
+
+    Source: Shoemake 1985, Animating rotation with quaternion curves, https://doi.org/10.1145/325165.325242
+    """
+    total = sum_of_weights("slerp", ratios)
+    one, other = (parent.float() for parent in parents)
+    shares = [ratio.weight / total for ratio in ratios]
+    norms = math.sqrt(dot(one, one)) * math.sqrt(dot(other, other))
+    cosine = float(dot(one, other)) / norms if norms else 1.0
+    if abs(cosine) <= 0.9995:  # false for NaN, which then shows where it is
+        angle = math.acos(cosine)
+        shares = [math.sin(share * angle) / math.sin(angle) for share in shares]
+    return (one * shares[0]).add_(other * shares[1])
 
 
 def task_arithmetic(
-    base: Tensor, parents: Sequence[Tensor], ratios: Sequence[Ratio], masks: Sequence[Tensor | None]
+    base: Tensor, parents: Sequence[Tensor], ratios: Sequence[Ratio], draws: Sequence[Draw], options: Options = DEFAULTS
 ) -> Tensor:
     """Add the weighted task vectors: base + sum_i w_i delta_i.
 
@@ -57,37 +156,165 @@ def task_arithmetic(
     """
     base = base.float()
     deltas = [task_vector(parent, base).mul_(ratio.weight) for parent, ratio in zip(parents, ratios, strict=True)]
-    return _sum(deltas).add_(base)
+    return add_all(base, deltas, ratios, options)
 
 
-def ties(base: Tensor, parents: Sequence[Tensor], ratios: Sequence[Ratio], masks: Sequence[Tensor | None]) -> Tensor:
+def ties(
+    base: Tensor, parents: Sequence[Tensor], ratios: Sequence[Ratio], draws: Sequence[Draw], options: Options = DEFAULTS
+) -> Tensor:
     """Trim each task vector to its density, elect a sign for each element, and add what agrees: base + elected sum.
 
-    The sum is not divided by the number of parents that agree: the weights say how much of each is wanted.
+    The sum is not divided by the weights that agree (the paper's mean) unless `normalize` says so: the weights say how
+    much of each is wanted. Trimming may leave nothing of a small tensor, where mergekit keeps one element.
 
     Source: Yadav 2023, TIES-Merging, algorithm 1, https://arxiv.org/abs/2306.01708
     """
     base = base.float()
     deltas = [
-        trim(task_vector(parent, base), ratio.density).mul_(ratio.weight)
+        sparse(task_vector(parent, base), partial(trim, density=ratio.density), ratio.weight, bool(options.rescale))
         for parent, ratio in zip(parents, ratios, strict=True)
     ]
-    return sum_agreeing(deltas).add_(base)
+    return add_agreeing(base, deltas, ratios, options)
 
 
-def dare_ties(
-    base: Tensor, parents: Sequence[Tensor], ratios: Sequence[Ratio], masks: Sequence[Tensor | None]
+def dare(
+    base: Tensor, parents: Sequence[Tensor], ratios: Sequence[Ratio], draws: Sequence[Draw], options: Options = DEFAULTS
 ) -> Tensor:
-    """Drop elements of each task vector by its mask, rescale the rest by 1 / density, then elect and add as `ties`.
+    """Drop elements of each task vector at random, rescale the rest by 1 / density, and add: the expected sum stays.
+
+    mergekit's `rescale` keeps the L1 norm instead (`rescale: l1` here), and its masks come from a generator.
 
     Source: Yu 2024, Language models are super Mario, section 3.2, https://arxiv.org/abs/2311.03099
     """
     base = base.float()
     deltas = [
-        drop(task_vector(parent, base), mask).mul_(ratio.weight / ratio.density)
-        for parent, ratio, mask in zip(parents, ratios, masks, strict=True)
+        drop_at_random(task_vector(parent, base), ratio.density, ratio.weight, draw, options)
+        for parent, ratio, draw in zip(parents, ratios, draws, strict=True)
     ]
-    return sum_agreeing(deltas).add_(base)
+    return add_all(base, deltas, ratios, options)
+
+
+def dare_ties(
+    base: Tensor, parents: Sequence[Tensor], ratios: Sequence[Ratio], draws: Sequence[Draw], options: Options = DEFAULTS
+) -> Tensor:
+    """Drop and rescale as `dare`, then elect and add as `ties`.
+
+    Source: Yu 2024, Language models are super Mario, section 3.2, https://arxiv.org/abs/2311.03099
+    """
+    base = base.float()
+    deltas = [
+        drop_at_random(task_vector(parent, base), ratio.density, ratio.weight, draw, options)
+        for parent, ratio, draw in zip(parents, ratios, draws, strict=True)
+    ]
+    return add_agreeing(base, deltas, ratios, options)
+
+
+def breadcrumbs(
+    base: Tensor, parents: Sequence[Tensor], ratios: Sequence[Ratio], draws: Sequence[Draw], options: Options = DEFAULTS
+) -> Tensor:
+    """Drop the largest gamma of each task vector and all that is smaller than the density's share after it, and add.
+
+    Source: Davari 2023, Model Breadcrumbs, https://arxiv.org/abs/2312.06795
+    """
+    base = base.float()
+    deltas = [crumbs(task_vector(parent, base), ratio, options) for parent, ratio in zip(parents, ratios, strict=True)]
+    return add_all(base, deltas, ratios, options)
+
+
+def breadcrumbs_ties(
+    base: Tensor, parents: Sequence[Tensor], ratios: Sequence[Ratio], draws: Sequence[Draw], options: Options = DEFAULTS
+) -> Tensor:
+    """Drop outliers and small elements as `breadcrumbs`, then elect and add as `ties`.
+
+    Source: Davari 2023, Model Breadcrumbs, https://arxiv.org/abs/2312.06795, with the election of TIES
+    """
+    base = base.float()
+    deltas = [crumbs(task_vector(parent, base), ratio, options) for parent, ratio in zip(parents, ratios, strict=True)]
+    return add_agreeing(base, deltas, ratios, options)
+
+
+def della(
+    base: Tensor, parents: Sequence[Tensor], ratios: Sequence[Ratio], draws: Sequence[Draw], options: Options = DEFAULTS
+) -> Tensor:
+    """Drop at random, the smaller of a row the more often, rescale each by 1 / its probability, and add.
+
+    mergekit calls this `della_linear`; its `rescale` keeps the L1 norm instead (`rescale: l1` here). It refuses an
+    epsilon that takes a probability out of (0, 1), where here the spread narrows.
+
+    Source: Deep 2024, DELLA-Merging (its step MagPrune), https://arxiv.org/abs/2406.11617
+    """
+    base = base.float()
+    deltas = magnitude_prune(base, parents, ratios, draws, options)
+    return add_all(base, deltas, ratios, options)
+
+
+def della_ties(
+    base: Tensor, parents: Sequence[Tensor], ratios: Sequence[Ratio], draws: Sequence[Draw], options: Options = DEFAULTS
+) -> Tensor:
+    """Drop and rescale as `della`, then elect and add as `ties`. mergekit calls this `della`.
+
+    Source: Deep 2024, DELLA-Merging, https://arxiv.org/abs/2406.11617
+    """
+    base = base.float()
+    deltas = magnitude_prune(base, parents, ratios, draws, options)
+    return add_agreeing(base, deltas, ratios, options)
+
+
+def model_stock(
+    base: Tensor, parents: Sequence[Tensor], ratios: Sequence[Ratio], draws: Sequence[Draw], options: Options = DEFAULTS
+) -> Tensor:
+    """Go from the base towards the parents' mean by t = k c / (1 + (k - 1) c), c the mean cosine between task vectors.
+
+    It has no ratios: k parents and their angles say all. With `filter_wise` each row has its own t. A task vector of 0
+    has cosine 0 to all; where the denominator is below 1e-6 (task vectors that cancel out) t is 0, as in mergekit.
+
+    Source: Jang 2024, Model Stock, https://arxiv.org/abs/2403.19522
+    """
+    base = base.float()
+    deltas = [task_vector(parent, base) for parent in parents]
+    by_row = base.dim() > 1 and options.filter_wise
+    rows = [delta.reshape(len(delta) if by_row else 1, -1) for delta in deltas]
+    product = dot_rows if by_row else dot
+    norms = [product(row, row).sqrt_() for row in rows]
+    cosines = []
+    for i, j in combinations(range(len(rows)), 2):
+        scale = norms[i] * norms[j]
+        cosines.append((product(rows[i], rows[j]) / scale.masked_fill(scale == 0.0, 1.0)).clamp_(-1.0, 1.0))
+    cosine, count = add_up(cosines) / len(cosines), len(rows)
+    denominator = cosine * (count - 1) + 1.0
+    t = (cosine * count / denominator).masked_fill_(denominator.abs() < 1e-6, 0.0)
+    mean = add_up(rows).div_(count)
+    return mean.mul_(t.float().view(-1, 1)).view(base.shape).add_(base)
+
+
+def sce(
+    base: Tensor, parents: Sequence[Tensor], ratios: Sequence[Ratio], draws: Sequence[Draw], options: Options = DEFAULTS
+) -> Tensor:
+    """Select the elements in which the parents vary most, calculate a coefficient a parent, erase minority signs, add.
+
+    base + sum_i c_i delta_i / sum_i c_i over the parents that agree, element by element; c_i is w_i times the squares
+    of what is selected of delta_i, added up over the slot. Weights of 1 are the paper's and mergekit's.
+
+    Raises:
+        VlmMergeError: A weight below 0.
+
+    Source: Wan 2024, FuseChat (its SCE), https://arxiv.org/abs/2408.07990
+    """
+    if min(ratio.weight for ratio in ratios) < 0.0:
+        raise VlmMergeError(
+            f"sce takes no weight below 0, found {', '.join(f'{ratio.weight:g}' for ratio in ratios)}",
+            hint="use weights of 0 or more, or `ties`",
+        )
+    base = base.float()
+    deltas = [task_vector(parent, base) for parent in parents]
+    keep_most_varied(deltas, options.select_topk)
+    energies = [ratio.weight * float(dot(delta, delta)) for delta, ratio in zip(deltas, ratios, strict=True)]
+    total = math.fsum(energies) or 1.0  # 0: nothing is selected, and nothing added
+    coefficients = [energy / total for energy in energies]
+    sign = elected_sign(deltas, tie=options.majority_sign_tie)
+    divisor = weight_of_sign(deltas, coefficients, sign)
+    weighted = [delta.mul_(coefficient) for delta, coefficient in zip(deltas, coefficients, strict=True)]
+    return sum_of_sign(weighted, sign).div_(divisor).add_(base)
 
 
 def task_vector(parent: Tensor, base: Tensor) -> Tensor:
@@ -95,92 +322,99 @@ def task_vector(parent: Tensor, base: Tensor) -> Tensor:
     return parent.float() - base
 
 
-def trim(delta: Tensor, density: float) -> Tensor:
-    """Zero all but the int(density * n) elements of largest magnitude, of n; among equal magnitudes the first are kept.
+def sum_of_weights(method: str, ratios: Sequence[Ratio]) -> float:
+    """The sum to divide by.
 
-    Args:
-        delta: Task vector of one slot, any shape, float32. Changed in place.
-        density: Fraction kept, in (0, 1]. At 1 nothing changes.
-
-    Returns:
-        `delta`. A NaN in it is never trimmed, so that it shows in the result.
-
-    Source: Yadav 2023, TIES-Merging, section 3 step 1, https://arxiv.org/abs/2306.01708
-
-    >>> trim(torch.tensor([3.0, -1.0, 0.5, -4.0]), 0.5)
-    tensor([ 3.,  0.,  0., -4.])
+    Raises:
+        VlmMergeError: It is 0.
     """
-    num_kept = int(density * delta.numel())
-    if num_kept == delta.numel():
-        return delta
-    if num_kept == 0:
-        return delta.mul_(0.0)
-    threshold = kth_largest(delta.abs().flatten(), num_kept)
-    # hardshrink drops what is <= its bound: the float just below the threshold.
-    torch.hardshrink(delta, float(threshold.nextafter(torch.zeros_like(threshold))), out=delta)
-    num_surplus = int(delta.count_nonzero()) - num_kept
-    if num_surplus > 0:
-        last_equals = (delta.abs() == threshold).nonzero()[-num_surplus:]
-        delta[last_equals.unbind(1)] = 0.0
-    return delta
-
-
-def kth_largest(magnitudes: Tensor, k: int) -> Tensor:
-    """The k-th largest of some float32 values >= 0 of shape (n,), 1 <= k <= n; NaN counts as larger than any number.
-
-    A histogram of the upper 16 bits finds the bin, then only that bin is searched: non-negative floats sort as their
-    bits do. Measured 2026 on one CPU core, n = 4 million: 3 ns an element, `torch.kthvalue` 17; below about 2**14
-    elements the bins cost more than they save.
-    """
-    rank = magnitudes.numel() - k + 1
-    if magnitudes.numel() < 2**14:
-        return magnitudes.kthvalue(rank).values
-    bits = magnitudes.view(torch.int32)
-    bins = bits >> 16
-    num_up_to = torch.bincount(bins, minlength=2**15).cumsum(0)
-    bin_of_rank = int(torch.searchsorted(num_up_to, rank))
-    in_bin = bits[bins == bin_of_rank]
-    num_below = int(num_up_to[bin_of_rank]) - in_bin.numel()
-    return in_bin.kthvalue(rank - num_below).values.view(torch.float32)
-
-
-def drop(delta: Tensor, mask: Tensor | None) -> Tensor:
-    """Zero the elements of `delta` where `mask` is False, in place; a mask of None keeps all. Returns `delta`."""
-    return delta if mask is None else delta.mul_(mask)
-
-
-def sum_agreeing(deltas: Sequence[Tensor]) -> Tensor:
-    """Elect each element's sign s, that of the sum, and sum the deltas that have it: s * sum_i max(s delta_i, 0).
-
-    Args:
-        deltas: Weighted task vectors, at least one, all of one shape, float32.
-
-    Returns:
-        A new tensor, or the only one of `deltas`. Where the deltas sum to exactly 0 it is 0; where all of them have one
-        sign it is their sum; a NaN stays NaN.
-
-    Source: Yadav 2023, TIES-Merging, section 3 steps 2 and 3, https://arxiv.org/abs/2306.01708
-
-    >>> sum_agreeing([torch.tensor([2.0, 1.0, 3.0]), torch.tensor([-1.0, 1.0, -3.0])])
-    tensor([2., 2., 0.])
-    """
-    if len(deltas) == 1:
-        return deltas[0]
-    elected = _sum([deltas[0].clone(), *deltas[1:]]).sign_()
-    return _sum([(elected * delta).clamp_(min=0.0) for delta in deltas]).mul_(elected)
-
-
-def _sum(tensors: Sequence[Tensor]) -> Tensor:
-    """Add up tensors from left to right, into the first of them."""
-    total = tensors[0]
-    for tensor in tensors[1:]:
-        total.add_(tensor)
+    total = math.fsum(ratio.weight for ratio in ratios)
+    if total == 0.0:
+        raise VlmMergeError(
+            f"{method} divides by the sum of the weights, and they sum to 0",
+            hint="use positive weights",
+        )
     return total
 
 
+def sparse(delta: Tensor, keep: Callable[[Tensor], Tensor], weight: float, keeps_l1_norm: bool) -> Tensor:
+    """weight * keep(delta), in place, scaled to the L1 norm that `delta` had if so wanted."""
+    kept, factor = with_l1_norm_of(keep, delta) if keeps_l1_norm else (keep(delta), 1.0)
+    return kept.mul_(weight * factor)
+
+
+def crumbs(delta: Tensor, ratio: Ratio, options: Options) -> Tensor:
+    """weight * the band of magnitudes that `ratio` keeps of `delta`, in place, rescaled as the options say."""
+    keep = partial(keep_band, density=ratio.density, gamma=ratio.gamma)
+    return sparse(delta, keep, ratio.weight, bool(options.rescale))
+
+
+def drop_at_random(delta: Tensor, probability: float | Tensor, weight: float, draw: Draw, options: Options) -> Tensor:
+    """weight * what is kept of `delta`, each element with its probability, in place, rescaled as the options say."""
+    if options.rescale in ("l1", False):
+        return sparse(delta, lambda whole: drop(whole, draw(probability)), weight, options.rescale == "l1")
+    kept = drop(delta, draw(probability))
+    if isinstance(probability, Tensor):
+        return kept.div_(probability).mul_(weight)
+    return kept.mul_(weight / probability)
+
+
+def magnitude_prune(
+    base: Tensor, parents: Sequence[Tensor], ratios: Sequence[Ratio], draws: Sequence[Draw], options: Options
+) -> list[Tensor]:
+    """The weighted task vectors from a float32 `base`, dropped at random by magnitude and rescaled: new tensors."""
+    deltas = []
+    for parent, ratio, draw in zip(parents, ratios, draws, strict=True):
+        delta = task_vector(parent, base)
+        probability = keep_probability(delta, ratio.density, ratio.epsilon)
+        deltas.append(drop_at_random(delta, probability, ratio.weight, draw, options))
+    return deltas
+
+
+def add_all(base: Tensor, deltas: Sequence[Tensor], ratios: Sequence[Ratio], options: Options) -> Tensor:
+    """base + lambda * the sum of the weighted task vectors, over the sum of the weights if `normalize`."""
+    total = add_up(deltas)
+    if options.normalize:
+        total.div_(sum_of_weights("normalize", ratios))
+    return _times_lambda(total, options).add_(base)
+
+
+def add_agreeing(base: Tensor, deltas: Sequence[Tensor], ratios: Sequence[Ratio], options: Options) -> Tensor:
+    """base + lambda * the sum of the weighted task vectors that have the elected sign.
+
+    With `normalize` it is divided by the weights of those that have it. Two that cancel out exactly add nothing, where
+    mergekit and PEFT add the positive one (`majority_sign_tie: positive` here).
+    """
+    if len(deltas) == 1 and not options.normalize:
+        return _times_lambda(deltas[0], options).add_(base)
+    sign = elected_sign(deltas, options.majority_sign_method, options.majority_sign_tie)
+    total = sum_of_sign(deltas, sign)
+    if options.normalize:
+        total.div_(weight_of_sign(deltas, [ratio.weight for ratio in ratios], sign))
+    return _times_lambda(total, options).add_(base)
+
+
+def _times_lambda(total: Tensor, options: Options) -> Tensor:
+    return total if options.lambda_ == 1.0 else total.mul_(options.lambda_)
+
+
+_SUM = ("normalize", "lambda")
+_ELECTION = ("majority_sign_method", "majority_sign_tie")
+
 METHODS: dict[str, Method] = {
-    "linear": Method("linear", linear, ("weight",)),
-    "task_arithmetic": Method("task_arithmetic", task_arithmetic, ("weight",)),
-    "ties": Method("ties", ties, ("weight", "density")),
-    "dare_ties": Method("dare_ties", dare_ties, ("weight", "density"), draws_masks=True),
+    method.name: method
+    for method in (
+        Method("linear", linear, ("weight",), ("normalize",), uses_base=False, is_mean=True),
+        Method("slerp", slerp, ("weight",), uses_base=False, is_mean=True, least_parents=2, most_parents=2),
+        Method("task_arithmetic", task_arithmetic, ("weight",), _SUM),
+        Method("ties", ties, ("weight", "density"), (*_SUM, "rescale", *_ELECTION)),
+        Method("dare", dare, ("weight", "density"), (*_SUM, "rescale")),
+        Method("dare_ties", dare_ties, ("weight", "density"), (*_SUM, "rescale", *_ELECTION)),
+        Method("breadcrumbs", breadcrumbs, ("weight", "density", "gamma"), (*_SUM, "rescale")),
+        Method("breadcrumbs_ties", breadcrumbs_ties, ("weight", "density", "gamma"), (*_SUM, "rescale", *_ELECTION)),
+        Method("della", della, ("weight", "density", "epsilon"), (*_SUM, "rescale")),
+        Method("della_ties", della_ties, ("weight", "density", "epsilon"), (*_SUM, "rescale", *_ELECTION)),
+        Method("model_stock", model_stock, (), ("filter_wise",), is_mean=True, least_parents=2),
+        Method("sce", sce, ("weight",), ("select_topk", "majority_sign_tie"), is_mean=True),
+    )
 }
