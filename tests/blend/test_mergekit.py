@@ -128,6 +128,18 @@ def test_slerp(dtype: torch.dtype, t: float) -> None:
                 assert_agree(ours("slerp", base, pair, ratios, Options()), theirs("slerp", pair, t=t), tolerance=1e-5)
 
 
+@pytest.mark.parametrize("cosine", [0.99949, 0.99951, -0.99949, -0.99951, 0.0, 0.5])
+def test_slerp_takes_the_same_for_a_line(cosine: float) -> None:
+    """The arc and the line differ by 1e-4 at 0.9995, and by 1 at -0.9995, where float32 tells angles to 1e-3 only."""
+    one = torch.zeros(4096)
+    other = torch.zeros(4096)
+    one[0], other[0], other[1] = 1.0, cosine, (1.0 - cosine**2) ** 0.5
+    ratios = [Ratio(0.5), Ratio(0.5)]
+    tolerance = 3e-6 if cosine >= 0.0 else 2e-3
+    made = ours("slerp", one, [one, other], ratios, Options())
+    assert_agree(made, theirs("slerp", [one, other], t=0.5), tolerance=tolerance)
+
+
 @every_dtype
 @pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("factor", [1.0, 0.7])

@@ -150,6 +150,7 @@ def test_model_stock_goes_towards_the_mean_by_the_angle() -> None:
         ([[3.0, 1.0], [3.0, 1.0], [3.0, 1.0]], 1.0),  # they agree: their mean
         ([[3.0, 0.0], [0.0, 2.0]], 0.0),  # at right angles: the base
         ([[3.0, 1.0], [-3.0, -1.0]], 0.0),  # they cancel out: the base
+        ([[3.0, 1.0], [-6.0, -2.0]], 0.0),  # opposite ways: the base
         ([[3.0, 1.0], [0.0, 0.0]], 0.0),  # one does not move: the base
     ],
 )
