@@ -133,6 +133,7 @@ def test_provenance_and_a_model_card_go_with_it(exported: Path) -> None:
     assert json.loads((exported / PROVENANCE).read_text(encoding="utf-8")) == {
         "candidate": {"index": 3},
         "name": "画像",
+        "distance_to_base": {"vlm": 0.1779, "ja": 0.2008},
     }
     card = (exported / "README.md").read_text(encoding="utf-8")
     assert "| `ja` | ja-llm |" in card and "dare_ties" in card

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from vlmmerge.errors import RunError
 from vlmmerge.evalsets import load
@@ -257,6 +259,24 @@ def test_neither_actors_nor_the_batch_size_move_a_byte_of_the_journal(
     done = cli.run("evolve", recipe_file, "--run", tmp_path / "run", "--set", override)
     assert done.status == 0, done.err
     assert (tmp_path / "run" / "journal.jsonl").read_bytes() == whole_run.journal
+
+
+def test_a_base_that_is_no_ancestor_of_the_parents_is_warned_of_with_the_measured_distances(
+    cli: "Cli", whole_run: "WholeRun", parents: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(parents, tmp_path / "parents")
+    tensors = load_file(folder / "base" / "model.safetensors")
+    unrelated = {key: tensor.roll(7, -1) if tensor.ndim > 1 else tensor for key, tensor in tensors.items()}
+    save_file(unrelated, folder / "base" / "model.safetensors", metadata={"format": "pt"})
+    overrides = ["--set", "search.evaluations=1", "--set", "search.grid=0"]
+    done = cli.run("evolve", folder / "recipe.yaml", "--run", tmp_path / "run", *overrides)
+    assert done.status == 0, done.err
+    distances = json.loads((tmp_path / "run" / "best" / "vlmmerge.json").read_text())["distance_to_base"]
+    assert list(distances) == ["vlm", "ja"] and all(1.3 < distance < 1.6 for distance in distances.values())
+    for name, distance in distances.items():
+        warning = f"warning: `base` seems no ancestor of `{name}`: they are {distance:.2f} lengths of `base` apart, "
+        assert sum(line.startswith(warning) for line in done.err.splitlines()) == 1, done.err
+    assert "warning" not in whole_run.done.err
 
 
 def test_a_run_folder_is_never_begun_twice(cli: "Cli", whole_run: "WholeRun", recipe_file: Path) -> None:

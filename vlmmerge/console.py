@@ -47,13 +47,16 @@ class _Bars:
         self.failed = 0
 
     def watcher(self) -> Watcher:
-        return Watcher(self.stage, self.record)
+        return Watcher(self.stage, self.record, self.warning)
 
     def stage(self, name: str, total: int) -> None:
         if total:
             self.task, self.best, self.failed = self.progress.add_task(name, total=total, best=""), None, 0
         else:
             self.progress.console.print(f"{name} ...")
+
+    def warning(self, text: str) -> None:
+        self.progress.console.print(f"warning: {text}", soft_wrap=True, markup=False)
 
     def record(self, record: Record) -> None:
         assert self.task is not None

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vlmmerge import __version__
 from vlmmerge.anatomy import Slot
+from vlmmerge.blend.distance import DistanceMeter
 from vlmmerge.blend.live import blend_tower
 from vlmmerge.checkpoint import Checkpoint
 from vlmmerge.errors import RunError
@@ -49,7 +50,8 @@ def export(plan: Plan, ratios: Ratios, out: Path, provenance: Mapping[str, Any])
         plan: The parents and how they pair.
         ratios: The candidate's ratios.
         out: A folder that does not exist yet, or an earlier export, which is replaced.
-        provenance: Plain values kept in `vlmmerge.json`: where the candidate came from, its scores.
+        provenance: Plain values kept in `vlmmerge.json`: where the candidate came from, its scores. The parents'
+            distances from the base are added.
 
     Raises:
         RunError: `out` holds something else, or cannot be written.
@@ -68,7 +70,9 @@ def export(plan: Plan, ratios: Ratios, out: Path, provenance: Mapping[str, Any])
         vlm = plan.checkpoints["vlm"]
         for file in vlm.files():
             shutil.copyfile(file, part / file.name)
-        _write_tensors(part, vlm, plan.anatomy.keys["vlm"], blended_tensors(plan, ratios))
+        meter = DistanceMeter()
+        _write_tensors(part, vlm, plan.anatomy.keys["vlm"], blended_tensors(plan, ratios, meter))
+        provenance = {**provenance, "distance_to_base": meter.distances()}
         (part / PROVENANCE).write_text(json.dumps(provenance, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
         (part / "README.md").write_text(model_card(plan, provenance), encoding="utf-8")
         if out.exists():
@@ -81,7 +85,7 @@ def export(plan: Plan, ratios: Ratios, out: Path, provenance: Mapping[str, Any])
         ) from None
 
 
-def blended_tensors(plan: Plan, ratios: Ratios) -> Iterator[tuple[Slot, Tensor]]:
+def blended_tensors(plan: Plan, ratios: Ratios, meter: DistanceMeter) -> Iterator[tuple[Slot, Tensor]]:
     """Each slot's blended tensor in the dtype of the VLM parent's file: the same bits as in the live model."""
     towers = {name: TowerOnDisk(checkpoint, plan.anatomy.keys[name]) for name, checkpoint in plan.checkpoints.items()}
     vlm = plan.checkpoints["vlm"]
@@ -93,6 +97,7 @@ def blended_tensors(plan: Plan, ratios: Ratios) -> Iterator[tuple[Slot, Tensor]]
         ratios=ratios,
         store_dtypes={slot: vlm.dtype(key) for slot, key in plan.anatomy.keys["vlm"].items()},
         options=plan.options,
+        meter=meter,
     )
 
 

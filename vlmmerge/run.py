@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vlmmerge.blend.distance import ancestry_warnings
 from vlmmerge.errors import RunError
 from vlmmerge.evalsets import find_split
 from vlmmerge.evaluate import Evaluator, Plan, make_evaluate, make_plan, passport
@@ -32,6 +33,7 @@ class Watcher:
 
     on_stage: Callable[[str, int], None] = lambda name, total: None
     on_record: Callable[[Record], None] = lambda record: None
+    on_warning: Callable[[str], None] = lambda text: None
 
 
 @dataclass
@@ -46,7 +48,10 @@ class Run:
     def evaluator(self) -> Evaluator:
         """The live model; a run that only reads its journal never loads it."""
         self.watcher.on_stage("loading", 0)
-        return Evaluator(self.plan)
+        evaluator = Evaluator(self.plan)
+        for text in ancestry_warnings(evaluator.blender.distances):
+            self.watcher.on_warning(text)
+        return evaluator
 
     def evolve(self, *, resume: bool) -> list[Record]:
         """Carry out the whole run, or the rest of it; killed at any moment it can be resumed.

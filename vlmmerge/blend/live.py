@@ -6,6 +6,7 @@ Knows resident parents and live parameters by slot. Does not know the model that
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from vlmmerge.anatomy import Slot
 from vlmmerge.blend import DEFAULTS, Options, blend_slot
+from vlmmerge.blend.distance import DistanceMeter
 from vlmmerge.errors import VlmMergeError
 from vlmmerge.genome import Ratios
 
@@ -67,6 +69,14 @@ class LiveBlender:
             self.method, self.base, self.parents, ratios, self.store_dtypes, seed=self.seed, options=self.options
         )
 
+    @cached_property
+    def distances(self) -> dict[str, float]:
+        """How far each parent is from the base, in lengths of the base."""
+        meter = DistanceMeter()
+        for slot, base in self.base.items():
+            meter.add(base, {name: tower[slot] for name, tower in self.parents.items()})
+        return meter.distances()
+
     def _towers(self) -> Iterator[Tower]:
         return chain([self.base], self.parents.values())
 
@@ -80,6 +90,7 @@ def blend_tower(
     *,
     seed: int,
     options: Options = DEFAULTS,
+    meter: DistanceMeter | None = None,
 ) -> Iterator[tuple[Slot, Tensor]]:
     """Blend the slots of `store_dtypes` one by one, in memory or from files: the same bits either way.
 
@@ -91,6 +102,7 @@ def blend_tower(
         store_dtypes: The dtype that each slot has in the exported file.
         seed: For the masks of methods that draw them.
         options: What holds for the whole blend.
+        meter: Is shown every slot as it is read, to measure the parents' distances from the base.
 
     Yields:
         Each slot's blended tensor, new, in its store dtype and on the parents' device.
@@ -99,10 +111,12 @@ def blend_tower(
         VlmMergeError: A blended value is not finite, in the store dtype.
     """
     for slot, dtype in store_dtypes.items():
-        towers = {name: tower[slot] for name, tower in parents.items()}
+        ancestor, towers = base[slot], {name: tower[slot] for name, tower in parents.items()}
+        if meter:
+            meter.add(ancestor, towers)
         with torch.no_grad():
             blended = blend_slot(
-                method, base[slot], towers, ratios[slot], seed=seed, slot=str(slot), options=options
+                method, ancestor, towers, ratios[slot], seed=seed, slot=str(slot), options=options
             ).to(dtype)
         if not is_finite(blended):
             raise VlmMergeError(
