@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from vlmmerge.anatomy import Slot, language_tower, pair, study
+from vlmmerge.anatomy import EMBEDDINGS, HEAD, KEEP_EMBEDDINGS, Slot, language_tower, pair, study
 from vlmmerge.checkpoint import open_checkpoint
 from vlmmerge.errors import ParentsError
 
@@ -149,14 +149,18 @@ def test_other_shapes_are_told_once_a_role_with_both_shapes() -> None:
     assert error.hint == "all language towers must come from one base model, with equal shapes"
 
 
-def test_a_vocabulary_of_another_size_is_told_for_embeddings_and_head() -> None:
+def test_vocabularies_of_other_sizes_fit_and_rows_of_other_lengths_do_not() -> None:
     base = language_shapes()
     padded = {key: (64, 8) if shape == (40, 8) else shape for key, shape in base.items()}
-    error = fault_of({"vlm": padded, "base": base, "ja": base})
+    longer = {key: (40, 9) if shape == (40, 8) else shape for key, shape in base.items()}
+    assert len(study({"vlm": padded, "base": base, "ja": base}).slots) == len(base)
+    error = fault_of({"vlm": padded, "base": base, "ja": longer})
     assert error.details == (
-        "embed_tokens.weight  (64, 8) in `vlm`   (40, 8) in `base`",
-        "lm_head.weight  (64, 8) in `vlm`   (40, 8) in `base`",
+        "embed_tokens.weight  (40, 9) in `ja`   (40, 8) in `base`",
+        "lm_head.weight  (40, 9) in `ja`   (40, 8) in `base`",
     )
+    assert error.hint == KEEP_EMBEDDINGS
+    assert len(study({"vlm": padded, "base": base, "ja": longer}, blends_embeddings=False).slots) == len(base) - 2
 
 
 def test_fewer_layers_than_the_base_are_told_as_missing() -> None:
@@ -166,20 +170,90 @@ def test_fewer_layers_than_the_base_are_told_as_missing() -> None:
     assert error.details[-1] == "... and 2 more kinds of slots", "eight kinds, six shown"
 
 
-def test_a_head_that_only_the_base_has_is_told() -> None:
-    error = fault_of({"vlm": language_shapes(head=None), "base": language_shapes(), "ja": language_shapes()})
-    assert error.details == ("lm_head.weight  missing in `vlm`   (40, 8) in `base`",)
+@pytest.mark.parametrize("name", ["base", "ja"])
+@pytest.mark.parametrize("slot", ["embed_tokens.weight", "layers.1.mlp.gate_proj.weight", "norm.weight"])
+def test_a_slot_that_is_missing_in_one_parent_is_told(name: str, slot: str) -> None:
+    """What the base lacked beside its layers, such as the final norm, stayed the VLM's, and nobody was told."""
+    shapes = language_shapes()
+    parents = {"vlm": shapes, "base": shapes, "ja": shapes}
+    error = fault_of(parents | {name: {key: shape for key, shape in shapes.items() if key != f"model.{slot}"}})
+    assert error.message == "parents do not fit: 1 of 11 language slots differ"
+    shape = shapes[f"model.{slot}"]
+    text = (
+        f"{slot}  missing in `ja`   {shape} in `base`"
+        if name == "ja"
+        else f"{slot}  {shape} in `ja`   missing in `base`"
+    )
+    assert text in error.details
+
+
+HEADS = ["own", "tied by its config", "tied by its file"]
+
+
+def with_head(head: str) -> tuple[Shapes, bool | None]:
+    return language_shapes(head=None if head == "tied by its file" else "lm_head.weight"), head == HEADS[1] or None
+
+
+@pytest.mark.parametrize("base_head", HEADS)
+@pytest.mark.parametrize("ja_head", HEADS)
+def test_beside_a_vlm_with_a_head_of_its_own_a_tied_parents_head_is_its_embeddings(
+    base_head: str, ja_head: str
+) -> None:
+    (base, base_says), (ja, ja_says) = with_head(base_head), with_head(ja_head)
+    anatomy = study(
+        {"vlm": language_shapes(), "base": base, "ja": ja}, {"vlm": False, "base": base_says, "ja": ja_says}
+    )
+    assert HEAD in anatomy.slots and not anatomy.repeated_heads
+    for name, head in (("base", base_head), ("ja", ja_head)):
+        is_there = head != "tied by its file"
+        assert anatomy.keys[name][HEAD] == ("lm_head.weight" if is_there else "model.embed_tokens.weight")
+
+
+@pytest.mark.parametrize("vlm_head", HEADS[1:])
+@pytest.mark.parametrize("base_head", HEADS)
+@pytest.mark.parametrize("ja_head", HEADS)
+def test_beside_a_vlm_whose_head_is_tied_no_parent_may_have_a_head_of_its_own(
+    vlm_head: str, base_head: str, ja_head: str
+) -> None:
+    heads = {"vlm": vlm_head, "base": base_head, "ja": ja_head}
+    shapes = {name: with_head(head)[0] for name, head in heads.items()}
+    says_tied = {name: with_head(head)[1] for name, head in heads.items()}
+    if own := [name for name, head in heads.items() if head == "own"]:
+        with pytest.raises(ParentsError) as caught:
+            study(shapes, says_tied)
+        assert str(caught.value) == "\n".join(
+            [
+                "parents do not fit: 1 of 11 language slots differ",
+                *(f"  lm_head.weight  (40, 8) in `{name}`   tied to the embeddings in `vlm`" for name in own),
+                f"hint: {KEEP_EMBEDDINGS}",
+            ]
+        )
+        assert len(study(shapes, says_tied, blends_embeddings=False).slots) == 9
+    else:
+        anatomy = study(shapes, says_tied)
+        assert HEAD not in anatomy.slots and EMBEDDINGS in anatomy.slots
+        assert anatomy.repeated_heads == {n: "lm_head.weight" for n, head in heads.items() if head == HEADS[1]}
+
+
+@pytest.mark.parametrize("name", ["vlm", "base", "ja"])
+def test_a_head_that_the_config_wants_and_the_file_lacks_is_missing_not_tied(name: str) -> None:
+    """A language model saved without its head would have got its embeddings for one."""
+    shapes = dict.fromkeys(["vlm", "base", "ja"], language_shapes()) | {name: language_shapes(head=None)}
+    with pytest.raises(ParentsError) as caught:
+        study(shapes, {name: False})
+    missing = [line for line in caught.value.details if "missing" in line]
+    assert missing and all(line.startswith("lm_head.weight  ") and f"in `{name}`" in line for line in missing)
 
 
 @pytest.mark.parametrize("name", ["vlm", "ja"])
 def test_a_tower_with_more_than_the_base_is_told_and_never_dropped_in_silence(name: str) -> None:
-    """More layers, biases or an untied head beyond the base's took no part in the blend, and nobody was told."""
+    """More layers or biases beyond the base's took no part in the blend, and nobody was told."""
     base = language_shapes(head=None)
-    more = language_shapes(num_layers=3) | {"model.layers.0.self_attn.q_proj.bias": (8,)}
+    more = language_shapes(head=None, num_layers=3) | {"model.layers.0.self_attn.q_proj.bias": (8,)}
     parents = {"vlm": base, "base": base, "ja": base}
     study(parents)
     error = fault_of(parents | {name: more})
-    assert error.message == "parents do not fit: 6 of 16 language slots differ"
+    assert error.message == "parents do not fit: 5 of 15 language slots differ"
     assert f"layers.0.self_attn.q_proj.bias  (8,) in `{name}`   missing in `base`" in error.details
     assert f"layers.2.input_layernorm.weight  (8,) in `{name}`   missing in `base`" in error.details
 

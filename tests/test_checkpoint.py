@@ -90,6 +90,8 @@ def test_a_config_of_another_kind_is_told(tmp_path: Path) -> None:
     )
     (tmp_path / "config.json").write_text("{oops")
     assert str(fault_of(tmp_path)).startswith(f"{tmp_path / 'config.json'} is not JSON: ")
+    (tmp_path / "config.json").write_text("[1]")
+    assert str(fault_of(tmp_path)).startswith(f"{tmp_path / 'config.json'} is not JSON: no object\n")
     (tmp_path / "config.json").write_bytes(b"\xff\xfe")
     assert str(fault_of(tmp_path)).startswith(f"{tmp_path / 'config.json'} is not JSON: ")
 

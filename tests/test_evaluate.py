@@ -1,6 +1,7 @@
 """evaluate.py: a candidate's score depends on its ratios alone; whatever is wrong with it, it fails with a reason."""
 
 import math
+import re
 import shutil
 from pathlib import Path
 
@@ -125,20 +126,36 @@ def test_an_interrupt_is_no_failure(evaluator: Evaluator) -> None:
         evaluator.evaluate_ratios(interrupted)  # type: ignore[arg-type]
 
 
-def test_parents_that_cannot_be_blended_are_no_candidates_failure(tied_parents: Path, tmp_path: Path) -> None:
+def test_parents_that_cannot_be_blended_are_no_candidates_failure(parents: Path, tmp_path: Path) -> None:
     """Every candidate failed with the same reason, to the end of the run."""
-    folder = shutil.copytree(tied_parents, tmp_path / "parents")
-    for name in ("vlm", "base", "ja-llm"):  # a tied head that the files hold all the same
-        tensors = load_file(folder / name / "model.safetensors")
-        (key,) = [key for key in tensors if key.endswith("embed_tokens.weight")]
-        tensors[key.replace("model.embed_tokens", "lm_head")] = tensors[key].clone()
-        save_file(tensors, folder / name / "model.safetensors", metadata={"format": "pt"})
+    folder = shutil.copytree(parents, tmp_path / "parents")
+    config = folder / "vlm" / "config.json"
+    config.write_text(config.read_text().replace('"num_hidden_layers": 2', '"num_hidden_layers": 1', 1))
     with pytest.raises(ParentsError) as caught:
         evaluator_of(folder).evaluate(GENOMES[0])
     assert str(caught.value) == (
-        "the loaded VLM lacks 1 of 21 language slots\n"
-        "  lm_head.weight\n"
-        "hint: `parents.vlm` loads otherwise than its files say; a tied head must be tied in every parent"
+        "the loaded VLM lacks 9 of 21 language slots\n"
+        "  layers.1.input_layernorm.weight\n"
+        "  layers.1.mlp.down_proj.weight\n"
+        "  layers.1.mlp.gate_proj.weight\n"
+        "  layers.1.mlp.up_proj.weight\n"
+        "  layers.1.post_attention_layernorm.weight\n"
+        "  layers.1.self_attn.k_proj.weight\n"
+        "hint: `parents.vlm` loads otherwise than its files say; a config.json of other weights may be to blame"
+    )
+
+
+def test_a_vlm_that_loads_with_another_head_than_its_files_say_is_refused(tied_parents: Path, tmp_path: Path) -> None:
+    """Its file holds no head and its config does not tie one: it would be scored with a random head."""
+    folder = shutil.copytree(tied_parents, tmp_path / "parents")
+    config = folder / "vlm" / "config.json"
+    config.write_text(re.sub(r'"tie_word_embeddings": true,\s*', "", config.read_text()))
+    with pytest.raises(ParentsError) as caught:
+        evaluator_of(folder).evaluate(GENOMES[0])
+    assert str(caught.value) == (
+        "the loaded VLM has a head of its own, which its files tie to the embeddings\n"
+        "hint: mend `tie_word_embeddings` in its config.json; or `--set blend.embeddings=vlm` keeps the VLM's "
+        "embeddings and head as they are, and blends the rest"
     )
 
 

@@ -184,6 +184,7 @@ def test_a_recipe_dumps_as_plain_values_without_warnings_and_comes_back(tmp_path
             {"blend.depth": {"groups": 0}},
             'blend.depth: wanted global, per_layer or {groups: N} with N of at least 1, found {"groups": 0}',
         ),
+        ({"blend.embeddings": "vml"}, 'blend.embeddings: "vml" is not one of blend, vlm (did you mean "vlm"?)'),
         ({"blend.split": ["mlp"]}, 'blend.split: wanted [attention, mlp] or no such key, found ["mlp"]'),
         ({"blend.ranges.weight": [1, 1]}, "blend.ranges.weight: wanted [low, high] with low below high, found [1, 1]"),
         (
@@ -298,7 +299,7 @@ def test_a_fault_names_key_found_wanted_and_nearest_name(tmp_path: Path, changes
 @pytest.mark.parametrize(
     ("dropped", "line"),
     [
-        ("blend", "blend: missing, wanted method and, if wanted, depth, split, ranges, ratios and seed"),
+        ("blend", "blend: missing, wanted method and, if wanted, depth, split, embeddings, ranges, ratios and seed"),
         (
             "parents.base",
             "parents.base: missing, wanted a folder or hub id: the common ancestor of the language towers",

@@ -62,6 +62,16 @@ class Checkpoint:
     def num_bytes(self) -> int:
         return sum(info.num_bytes for info in self.tensors.values())
 
+    @property
+    def says_tied(self) -> bool | None:
+        """Whether its config ties the head to the embeddings; None where it does not say.
+
+        A VLM's config may say it in either of two places, and transformers ties where one of them says so.
+        """
+        text = self.config.get("text_config")
+        said = [part.get("tie_word_embeddings") for part in (self.config, text) if isinstance(part, dict)]
+        return None if said.count(None) == len(said) else any(said)
+
     def dtype(self, key: str) -> torch.dtype:
         """The dtype of the tensor in its file.
 
@@ -107,6 +117,8 @@ def open_checkpoint(where: str | Path) -> Checkpoint:
     config_file = folder / "config.json"
     try:
         config = json.loads(config_file.read_text(encoding="utf-8"))
+        if not isinstance(config, dict):
+            raise ValueError("no object")
     except FileNotFoundError:
         raise CheckpointError(
             f"{folder}: no config.json", hint="give the folder of a Hugging Face checkpoint"

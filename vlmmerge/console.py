@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -132,7 +133,8 @@ def show_plan(described: dict[str, Any]) -> None:
     """What a dry run found."""
     table = Table(title="dry run: no weights were read", title_justify="left", show_header=False)
     for key, value in described.items():
-        table.add_row(key, "\n".join(f"{k}: {v}" for k, v in value.items()) if isinstance(value, dict) else str(value))
+        text = "\n".join(f"{k}: {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
+        table.add_row(key, escape(text))  # a token may read like markup: [/INST]
     OUT.print(table)
 
 

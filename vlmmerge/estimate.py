@@ -38,6 +38,7 @@ def describe_plan(plan: Plan) -> dict[str, Any]:
     return {
         "parents": {name: f"{c.folder.name}, {c.num_bytes / 1e6:,.1f} MB" for name, c in plan.checkpoints.items()},
         "blend": f"{recipe.blend.method}, {len(plan.anatomy.slots)} slots in {plan.anatomy.num_layers} layers",
+        "vocabulary": dict(plan.vocabulary.policy),
         "search space": plan.space.describe(),
         "search": f"{recipe.search.algorithm}, {num_candidates} candidates, {num_grid} blends of a grid",
         "samples": ", ".join(f"{number} {SAMPLES_ARE[key]}" for key, number in sizes.items()),
@@ -51,7 +52,7 @@ def memory_bytes(plan: Plan) -> int:
     towers = sum(
         checkpoint.tensors[key].num_bytes
         for name, checkpoint in plan.checkpoints.items()
-        for key in plan.anatomy.keys[name].values()
+        for key in set(plan.anatomy.keys[name].values())
     )
     return (plan.checkpoints["vlm"].num_bytes + towers) * max(plan.recipe.search.actors, 1)
 

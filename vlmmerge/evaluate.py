@@ -11,7 +11,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from vlmmerge.anatomy import Anatomy, pair, study
+import torch
+from torch import Tensor
+
+from vlmmerge.anatomy import EMBEDDINGS, HEAD, KEEP_EMBEDDINGS, Anatomy, Slot, pair, study
 from vlmmerge.blend import METHODS, Options
 from vlmmerge.blend.live import LiveBlender
 from vlmmerge.checkpoint import Checkpoint, open_checkpoint
@@ -22,6 +25,7 @@ from vlmmerge.genome import Ratio, Ratios, SearchSpace, build_space
 from vlmmerge.recipe import EvalsetChoice, Generate, Recipe
 from vlmmerge.score import METRICS as METRICS_BY_NAME
 from vlmmerge.score import DocumentFrequency, Score, Scorer, Targets, objective, prepare
+from vlmmerge.vocabulary import Vocabulary, study_vocabulary
 
 Result = dict[str, Any]
 
@@ -33,14 +37,16 @@ class Plan:
     Args:
         recipe: The recipe.
         checkpoints: Each parent's opened checkpoint: `vlm`, `base` and the LLMs.
-        anatomy: How they pair.
+        anatomy: How their tensors pair.
         space: The genes.
+        vocabulary: How the rows of their embeddings and heads pair.
     """
 
     recipe: Recipe
     checkpoints: dict[str, Checkpoint]
     anatomy: Anatomy
     space: SearchSpace
+    vocabulary: Vocabulary
 
     @property
     def blended_parents(self) -> list[str]:
@@ -57,6 +63,24 @@ class Plan:
         ratios = {parent: Ratio(weights.get(parent, 0.0)) for parent in self.blended_parents}
         return dict.fromkeys(self.anatomy.slots, ratios)
 
+    def read(self, parent: str, slot: Slot) -> Tensor:
+        """What of a parent is blended in a slot, new: its tensor, or of embeddings and head the shared tokens' rows."""
+        tensor = self.checkpoints[parent].read(self.anatomy.keys[parent][slot])
+        return self.vocabulary.gather(parent, slot, tensor)
+
+    def whole(self, slot: Slot, blended: Tensor) -> Tensor:
+        """What a slot's blended tensor makes of the VLM parent's tensor: the rows that were not blended stay."""
+        rows = self.vocabulary.written_rows(slot)
+        if rows is None:
+            return blended
+        own = self.checkpoints["vlm"].read(self.anatomy.keys["vlm"][slot])
+        return own.index_copy_(0, rows, blended.to(own))
+
+    def written_keys(self, slot: Slot) -> list[str]:
+        """The keys of the VLM parent's files that hold a slot: two if a tied head repeats the embeddings."""
+        repeated = self.anatomy.repeated_heads.get("vlm") if slot == EMBEDDINGS else None
+        return [self.anatomy.keys["vlm"][slot], *([repeated] if repeated else [])]
+
 
 def make_plan(recipe: Recipe) -> Plan:
     """Open the parents (headers only), pair their slots and lay out the search space.
@@ -71,7 +95,11 @@ def make_plan(recipe: Recipe) -> Plan:
             check_apart(seen, recipe.evalset.held_out)
     places = {"vlm": recipe.parents.vlm, "base": recipe.parents.base, **recipe.parents.llms}
     checkpoints = {name: open_checkpoint(where) for name, where in places.items()}
-    anatomy = study({name: checkpoint.shapes for name, checkpoint in checkpoints.items()})
+    anatomy = study(
+        {name: checkpoint.shapes for name, checkpoint in checkpoints.items()},
+        {name: checkpoint.says_tied for name, checkpoint in checkpoints.items()},
+        blends_embeddings=recipe.blend.embeddings == "blend",
+    )
     for name, checkpoint in checkpoints.items():
         for key in anatomy.keys[name].values():
             checkpoint.dtype(key)
@@ -79,7 +107,7 @@ def make_plan(recipe: Recipe) -> Plan:
     parameters = METHODS[recipe.blend.method].parameters
     blended = ["vlm", *recipe.parents.llms]
     space = build_space(anatomy.slots, blended, recipe.blend.depth, recipe.blend.split, ranges, parameters)
-    return Plan(recipe, checkpoints, anatomy, space)
+    return Plan(recipe, checkpoints, anatomy, space, study_vocabulary(checkpoints, anatomy))
 
 
 def check_apart(search: EvalsetChoice, held_out: EvalsetChoice) -> None:
@@ -203,30 +231,61 @@ def make_blender(plan: Plan, vlm: LiveVlm) -> LiveBlender:
     """Read the parents' language towers to where the model runs.
 
     Raises:
-        ParentsError: The live model has other parameters than the parent's files.
+        ParentsError: The live model has other parameters than the parent's files, or a tied head differs from its
+            embeddings.
     """
+    check_repeated_heads(plan)
     live_parameters = vlm.parameters()
-    live_keys = pair(plan.anatomy.slots, live_parameters)
+    live_keys = pair([*plan.anatomy.slots, HEAD], live_parameters)
     if missing := [str(slot) for slot in plan.anatomy.slots if slot not in live_keys]:
         raise ParentsError(
             f"the loaded VLM lacks {len(missing)} of {len(plan.anatomy.slots)} language slots",
             details=missing[:6],
-            hint="`parents.vlm` loads otherwise than its files say; a tied head must be tied in every parent",
+            hint="`parents.vlm` loads otherwise than its files say; a config.json of other weights may be to blame",
         )
-    keys, device = plan.anatomy.keys, vlm.model.device
-    towers = {
-        name: {slot: checkpoint.read(keys[name][slot]).to(device) for slot in plan.anatomy.slots}
-        for name, checkpoint in plan.checkpoints.items()
-    }
+    if EMBEDDINGS in plan.anatomy.slots and HEAD in live_keys and HEAD not in plan.anatomy.slots:
+        raise ParentsError(
+            "the loaded VLM has a head of its own, which its files tie to the embeddings",
+            hint=f"mend `tie_word_embeddings` in its config.json; or {KEEP_EMBEDDINGS}",
+        )
+    device = vlm.model.device
+    towers = {name: _resident_tower(plan, name, device) for name in plan.checkpoints}
+    rows = plan.vocabulary.written_rows(EMBEDDINGS)
     return LiveBlender(
         method=plan.recipe.blend.method,
         seed=plan.recipe.blend.seed,
         base=towers.pop("base"),
         parents=towers,
         live={slot: live_parameters[live_keys[slot]] for slot in plan.anatomy.slots},
-        store_dtypes={slot: plan.checkpoints["vlm"].dtype(keys["vlm"][slot]) for slot in plan.anatomy.slots},
+        store_dtypes={
+            slot: plan.checkpoints["vlm"].dtype(plan.anatomy.keys["vlm"][slot]) for slot in plan.anatomy.slots
+        },
         options=plan.options,
+        token_rows=None if rows is None else rows.to(device),
     )
+
+
+def _resident_tower(plan: Plan, parent: str, device: torch.device) -> dict[Slot, Tensor]:
+    """Read one parent's tower; slots of one key (a tied head) share one tensor."""
+    keys = plan.anatomy.keys[parent]
+    slot_of = {key: slot for slot, key in keys.items()}
+    tensors = {key: plan.read(parent, slot).to(device) for key, slot in slot_of.items()}
+    return {slot: tensors[keys[slot]] for slot in plan.anatomy.slots}
+
+
+def check_repeated_heads(plan: Plan) -> None:
+    """Check that a head which a config ties, but the file holds all the same, is what the embeddings are.
+
+    Raises:
+        ParentsError: It is not: then nobody can tell which of the two the model uses.
+    """
+    for name, key in plan.anatomy.repeated_heads.items():
+        embeddings = plan.anatomy.keys[name][EMBEDDINGS]
+        if not torch.equal(plan.checkpoints[name].read(key), plan.checkpoints[name].read(embeddings)):
+            raise ParentsError(
+                f"the config of `{name}` ties its head to its embeddings, but `{key}` differs from `{embeddings}`",
+                hint=f"mend `tie_word_embeddings` in its config.json; or {KEEP_EMBEDDINGS}",
+            )
 
 
 def make_evaluate(recipe: Recipe) -> Callable[[Sequence[float]], Result]:

@@ -18,9 +18,8 @@ from vlmmerge import __version__
 from vlmmerge.anatomy import Slot
 from vlmmerge.blend.distance import DistanceMeter
 from vlmmerge.blend.live import blend_tower
-from vlmmerge.checkpoint import Checkpoint
 from vlmmerge.errors import RunError
-from vlmmerge.evaluate import Plan
+from vlmmerge.evaluate import Plan, check_repeated_heads
 from vlmmerge.genome import Ratios
 
 PROVENANCE = "vlmmerge.json"
@@ -30,17 +29,17 @@ PROVENANCE = "vlmmerge.json"
 class TowerOnDisk(Mapping[Slot, Tensor]):
     """A parent's language tower that is read slot by slot, so that an export needs no more memory than one slot."""
 
-    checkpoint: Checkpoint
-    slot_keys: Mapping[Slot, str]
+    plan: Plan
+    parent: str
 
     def __getitem__(self, slot: Slot) -> Tensor:
-        return self.checkpoint.read(self.slot_keys[slot])
+        return self.plan.read(self.parent, slot)
 
     def __iter__(self) -> Iterator[Slot]:
-        return iter(self.slot_keys)
+        return iter(self.plan.anatomy.slots)
 
     def __len__(self) -> int:
-        return len(self.slot_keys)
+        return len(self.plan.anatomy.slots)
 
 
 def export(plan: Plan, ratios: Ratios, out: Path, provenance: Mapping[str, Any]) -> None:
@@ -55,8 +54,10 @@ def export(plan: Plan, ratios: Ratios, out: Path, provenance: Mapping[str, Any])
 
     Raises:
         RunError: `out` holds something else, or cannot be written.
+        ParentsError: A tied head differs from its embeddings.
         VlmMergeError: A blended value is not finite.
     """
+    check_repeated_heads(plan)
     out = out.absolute()
     part, old = out.with_name(f".{out.name}.part"), out.with_name(f".{out.name}.old")
     if out.exists() and not out.is_dir():
@@ -71,7 +72,7 @@ def export(plan: Plan, ratios: Ratios, out: Path, provenance: Mapping[str, Any])
         for file in vlm.files():
             shutil.copyfile(file, part / file.name)
         meter = DistanceMeter()
-        _write_tensors(part, vlm, plan.anatomy.keys["vlm"], blended_tensors(plan, ratios, meter))
+        _write_tensors(part, plan, blended_tensors(plan, ratios, meter))
         provenance = {**provenance, "distance_to_base": meter.distances()}
         (part / PROVENANCE).write_text(json.dumps(provenance, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
         (part / "README.md").write_text(model_card(plan, provenance), encoding="utf-8")
@@ -87,7 +88,7 @@ def export(plan: Plan, ratios: Ratios, out: Path, provenance: Mapping[str, Any])
 
 def blended_tensors(plan: Plan, ratios: Ratios, meter: DistanceMeter) -> Iterator[tuple[Slot, Tensor]]:
     """Each slot's blended tensor in the dtype of the VLM parent's file: the same bits as in the live model."""
-    towers = {name: TowerOnDisk(checkpoint, plan.anatomy.keys[name]) for name, checkpoint in plan.checkpoints.items()}
+    towers = {name: TowerOnDisk(plan, name) for name in plan.checkpoints}
     vlm = plan.checkpoints["vlm"]
     return blend_tower(
         method=plan.recipe.blend.method,
@@ -101,17 +102,18 @@ def blended_tensors(plan: Plan, ratios: Ratios, meter: DistanceMeter) -> Iterato
     )
 
 
-def _write_tensors(
-    folder: Path, vlm: Checkpoint, keys: Mapping[Slot, str], tensors: Iterable[tuple[Slot, Tensor]]
-) -> None:
+def _write_tensors(folder: Path, plan: Plan, tensors: Iterable[tuple[Slot, Tensor]]) -> None:
     """Overwrite the slots' byte ranges in copies of the VLM parent's weight files; every other byte stays."""
+    vlm = plan.checkpoints["vlm"]
     for slot, tensor in tensors:
-        info = vlm.tensors[keys[slot]]
-        raw = tensor.contiguous().cpu().view(torch.uint8).numpy().tobytes()
-        assert len(raw) == info.num_bytes, f"{slot}: {len(raw)} bytes, its place has {info.num_bytes}"
-        with (folder / info.file.name).open("r+b") as file:
-            file.seek(info.start)
-            file.write(raw)
+        whole = plan.whole(slot, tensor)
+        for key in plan.written_keys(slot):
+            info = vlm.tensors[key]
+            raw = whole.to(vlm.dtype(key)).contiguous().cpu().view(torch.uint8).numpy().tobytes()
+            assert len(raw) == info.num_bytes, f"{slot}: {len(raw)} bytes, its place has {info.num_bytes}"
+            with (folder / info.file.name).open("r+b") as file:
+                file.seek(info.start)
+                file.write(raw)
     for name in {info.file.name for info in vlm.tensors.values()}:
         with (folder / name).open("rb") as file:
             os.fsync(file.fileno())

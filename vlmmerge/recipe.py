@@ -175,6 +175,8 @@ class Blend(_Section):
     ] = Field(description="the name of a blending method")
     depth: _Depth = "global"  # the fewest genes, so that a short search gets somewhere
     split: _Split = None  # one gene for attention and mlp together: half as many to find
+    # Rows pair by token; `vlm` keeps the VLM's embeddings and head, for parents whose tokenizers cut texts otherwise.
+    embeddings: Literal["blend", "vlm"] = "blend"
     ranges: Ranges = Ranges()
     ratios: dict[str, FixedRatio] | None = None  # a search starts from `search.start`; only `vlmmerge blend` needs them
     seed: _AtLeast0 = 0  # the random masks; a fixed number, so that the recipe alone makes the same weights again
@@ -247,7 +249,7 @@ class Recipe(_Section):
     """A whole recipe: resolved, checked and frozen."""
 
     parents: Parents = Field(description="vlm, base and llms")
-    blend: Blend = Field(description="method and, if wanted, depth, split, ranges, ratios and seed")
+    blend: Blend = Field(description="method and, if wanted, depth, split, embeddings, ranges, ratios and seed")
     evalset: Evalset | None = None  # `vlmmerge blend` scores nothing
     generate: Generate = Generate()
     score: Score | None = None  # as evalset

@@ -158,6 +158,31 @@ def test_a_tied_head_follows_the_embeddings_when_its_slot_is_left_out() -> None:
     assert torch.equal(tower.lm_head.weight, ja[Slot(None, "embed_tokens.weight")])
 
 
+def test_compact_embeddings_are_written_to_their_rows_and_nowhere_else() -> None:
+    live, rows = Tower().parameters_by_slot(), torch.tensor([1, 4, 5, 18])
+    before = {slot: parameter.detach().clone() for slot, parameter in live.items()}
+    base, vlm, ja = (
+        {
+            slot: tensor[rows] if slot.has_token_rows else tensor
+            for slot, tensor in resident(torch.float32, seed).items()
+        }
+        for seed in range(3)
+    )
+    blender = LiveBlender(
+        "ties", 5, base, {"vlm": vlm, "ja": ja}, live, dict.fromkeys(live, torch.float32), token_rows=rows
+    )
+    ratios = some_ratios(blender)
+    blender.write(ratios)
+    others = [row for row in range(19) if row not in rows]
+    for slot, tensor in blender.tensors(ratios):
+        if slot.has_token_rows:
+            assert torch.equal(live[slot][rows], tensor) and torch.equal(live[slot][others], before[slot][others])
+        else:
+            assert torch.equal(live[slot], tensor)
+    with pytest.raises(AssertionError, match=r"embed_tokens\.weight: live \(19, 8\), resident \[\(4, 8\)"):
+        LiveBlender("ties", 5, base, {"vlm": vlm, "ja": ja}, live, blender.store_dtypes, token_rows=rows[:3])
+
+
 def test_two_slots_with_one_live_parameter_are_refused() -> None:
     live = Tower(is_tied=True).parameters_by_slot()
     live[Slot(None, "lm_head.weight")] = live[Slot(None, "embed_tokens.weight")]

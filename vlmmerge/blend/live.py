@@ -33,6 +33,9 @@ class LiveBlender:
         live: The live model's language tower. Two slots that share one parameter (a tied head) come as one slot.
         store_dtypes: The dtype that each slot has in the exported file.
         options: What holds for the whole blend.
+        token_rows: The live rows of embeddings and head that are written, int64, ascending: the resident tensors of
+            those slots are compact and hold just these rows. None for all rows of the resident tensors. The live model
+            may have fewer rows, or more; rows beyond are left alone.
     """
 
     method: str
@@ -42,6 +45,7 @@ class LiveBlender:
     live: Mapping[Slot, torch.nn.Parameter]
     store_dtypes: Mapping[Slot, torch.dtype]
     options: Options = DEFAULTS
+    token_rows: Tensor | None = None
 
     def __post_init__(self) -> None:
         live_storages = [_storage(parameter) for parameter in self.live.values()]
@@ -50,7 +54,11 @@ class LiveBlender:
         assert resident.isdisjoint(live_storages), "a resident parent shares storage with the live model: copy it first"
         for slot, parameter in self.live.items():
             shapes = [tuple(tower[slot].shape) for tower in self._towers()]
-            assert set(shapes) == {tuple(parameter.shape)}, f"{slot}: live {tuple(parameter.shape)}, resident {shapes}"
+            wanted = tuple(parameter.shape)
+            if slot.has_token_rows:
+                num_rows = shapes[0][0] if self.token_rows is None else len(self.token_rows)
+                wanted = (num_rows, *wanted[1:])
+            assert set(shapes) == {wanted}, f"{slot}: live {tuple(parameter.shape)}, resident {shapes}"
 
     def write(self, ratios: Ratios) -> None:
         """Blend all slots into the live parameters, in place, rounded to the store dtype: what is scored is what ships.
@@ -61,7 +69,10 @@ class LiveBlender:
         """
         with torch.no_grad():
             for slot, tensor in self.tensors(ratios):
-                self.live[slot].copy_(tensor)
+                if slot.has_token_rows:
+                    write_rows(self.live[slot], tensor, self.token_rows)
+                else:
+                    self.live[slot].copy_(tensor)
 
     def tensors(self, ratios: Ratios) -> Iterator[tuple[Slot, Tensor]]:
         """Blend slot by slot: see `blend_tower`."""
@@ -81,6 +92,19 @@ class LiveBlender:
         return chain([self.base], self.parents.values())
 
 
+def write_rows(live: Tensor, blended: Tensor, rows: Tensor | None) -> None:
+    """Write the rows of a blended tensor to `rows` of a live one, ascending, in place; None: to the first ones.
+
+    Rows that the live tensor does not have are left out; rows of it that are not named stay, bit for bit.
+    """
+    if rows is None:
+        num_rows = min(len(live), len(blended))
+        live[:num_rows].copy_(blended[:num_rows])
+    else:
+        there = rows[rows < len(live)]
+        live.index_copy_(0, there, blended[: len(there)].to(live.dtype))
+
+
 def blend_tower(
     method: str,
     base: Tower,
@@ -93,6 +117,9 @@ def blend_tower(
     meter: DistanceMeter | None = None,
 ) -> Iterator[tuple[Slot, Tensor]]:
     """Blend the slots of `store_dtypes` one by one, in memory or from files: the same bits either way.
+
+    Where the parents' vocabularies differ, embeddings and head come as compact tensors of the shared tokens' rows
+    (`vocabulary.py`); masks count the elements of what comes, so they are those of the compact tensor.
 
     Args:
         method: A name in `METHODS`.
@@ -115,9 +142,9 @@ def blend_tower(
         if meter:
             meter.add(ancestor, towers)
         with torch.no_grad():
-            blended = blend_slot(
-                method, ancestor, towers, ratios[slot], seed=seed, slot=str(slot), options=options
-            ).to(dtype)
+            blended = blend_slot(method, ancestor, towers, ratios[slot], seed=seed, slot=str(slot), options=options).to(
+                dtype
+            )
         if not is_finite(blended):
             raise VlmMergeError(
                 f"{slot}: blending by {method} gives values that are not finite in {dtype}",
