@@ -313,7 +313,8 @@ def assert_ships_what_is_live(plan: Plan, folder: Path, tmp_path: Path) -> None:
     assert live.keys() == shipped.keys()
     assert all(torch.equal(live[name].view(torch.int32), shipped[name].view(torch.int32)) for name in live)
     moved = {name for name in live if not torch.equal(live[name], before[name])}
-    assert len(moved) == len(plan.anatomy.slots)
+    # Model Stock gives back the base, here the VLM's own, where a norm's task vectors point away from each other.
+    assert len(moved) >= len(plan.anatomy.slots) - (plan.recipe.blend.method == "model_stock")
 
 
 @pytest.mark.parametrize("method", METHODS)
