@@ -38,7 +38,7 @@ def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("blend.method=tie", 'blend.method: "tie" is not one of linear, slerp, task_arithmetic, ties, '),
         ("blend.method=model_stock", "blend.method: model_stock has no ratios to evolve; take another, or `vlmmerge "),
         ("blend.select_topk=0.5", "blend.select_topk: dare_ties does not use it; it is for sce"),
-        ("blend.depth={groups: 0}", "blend.depth: wanted global, per_layer or {groups: N} with N of at least 1, "),
+        ("blend.depth={groups: 0}", "blend.depth: wanted global, {groups: N} with N of at least 1, {curve: K} with "),
         ("parents.vlm=./vlmm", 'parents.vlm: no such folder ./vlmm (did you mean "vlm"?), looked for '),
         ("score.objective={cidr: 1.0}", 'score.objective.cidr: no metric "cidr" (did you mean "cider"?)'),
         ("score.report=[fact]", 'score.report[0]: no metric "fact" (did you mean "facts"?)'),
@@ -122,6 +122,26 @@ def test_more_groups_than_layers_are_told(cli: "Cli", recipe_file: Path, tmp_pat
         "error: blend.depth: wanted 3 groups, but the language tower has 2 layers\n"
         "hint: at most `groups: 2`, which is `per_layer`"
     )
+
+
+def test_more_control_points_than_layers_are_told(cli: "Cli", recipe_file: Path, tmp_path: Path) -> None:
+    done = cli.run("evolve", recipe_file, "--run", tmp_path / "run", "--set", "blend.depth={curve: 3}")
+    assert done.status == 1
+    assert done.message == (
+        "error: blend.depth: wanted 3 control points, but the language tower has 2 layers\n"
+        "hint: at most `curve: 2`, which is `per_layer`"
+    )
+
+
+def test_a_ratio_for_a_role_that_is_not_there_is_told_before_a_weight_is_read(
+    cli: "Cli", recipe_file: Path, tmp_path: Path
+) -> None:
+    ratios = "blend.ratios={vlm: {weight: 1}, ja: {weight: {q_porj: 1, default: 0}}}"
+    done = cli.run("evolve", recipe_file, "--run", tmp_path / "run", "--dry-run", "--set", ratios)
+    head, fault, hint = done.message.splitlines()
+    assert (done.status, head) == (1, "error: blend.ratios does not fit the language tower")
+    assert fault == '  blend.ratios.ja.weight.q_porj: no such part or role (did you mean "q_proj"?)'
+    assert hint.startswith("hint: the parts are embeddings, attention, mlp, head; the roles are embed_tokens, ")
 
 
 def test_a_dry_run_tells_the_cost_and_writes_nothing(cli: "Cli", recipe_file: Path, tmp_path: Path) -> None:

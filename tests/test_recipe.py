@@ -106,6 +106,15 @@ def test_parents_and_a_method_are_a_whole_recipe_for_blend(tmp_path: Path) -> No
     assert recipe.generate.max_new_tokens == 64 and recipe.generate.dtype == "auto"
 
 
+def test_depth_may_be_a_curve_split_may_be_roles_and_ratios_may_map_parts_and_roles(tmp_path: Path) -> None:
+    weight = {"attention": [0, 1], "q_proj": 0.5, "embeddings": 0, "default": 1}
+    changes = {"blend.depth": {"curve": 5}, "blend.split": "roles", "blend.ratios.vlm.weight": weight}
+    blend = load_recipe(write(tmp_path, changed(changes))).blend
+    assert blend.depth == {"curve": 5} and blend.split == "roles"
+    assert blend.ratios is not None
+    assert blend.ratios["vlm"].weight == {"attention": [0.0, 1.0], "q_proj": 0.5, "embeddings": 0.0, "default": 1.0}
+
+
 def test_the_options_of_a_blend_are_read_by_the_fields_names(tmp_path: Path) -> None:
     options = {
         "normalize": True,
@@ -150,8 +159,18 @@ def test_a_recipe_cannot_be_changed_once_read(tmp_path: Path) -> None:
         recipe.search.seed = 3
 
 
-def test_a_recipe_dumps_as_plain_values_without_warnings_and_comes_back(tmp_path: Path) -> None:
-    recipe = load_recipe(write(tmp_path, FULL))
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"blend.depth": {"curve": 3}, "blend.split": "roles"},
+        {"blend.ratios.vlm": {"weight": {"mlp": [0, 1], "default": 1}, "density": {"head": 1, "default": [0.5, 1]}}},
+    ],
+)
+def test_a_recipe_dumps_as_plain_values_without_warnings_and_comes_back(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    recipe = load_recipe(write(tmp_path, changed(changes)))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         text = json.dumps(recipe.model_dump(mode="json"), allow_nan=False)
@@ -182,10 +201,26 @@ def test_a_recipe_dumps_as_plain_values_without_warnings_and_comes_back(tmp_path
         ({"search": None}, "search: wanted a mapping of keys to values, found nothing"),
         (
             {"blend.depth": {"groups": 0}},
-            'blend.depth: wanted global, per_layer or {groups: N} with N of at least 1, found {"groups": 0}',
+            "blend.depth: wanted global, {groups: N} with N of at least 1, {curve: K} with K of at least 2 "
+            '(1 point is global) or per_layer, found {"groups": 0}',
         ),
         ({"blend.embeddings": "vml"}, 'blend.embeddings: "vml" is not one of blend, vlm (did you mean "vlm"?)'),
-        ({"blend.split": ["mlp"]}, 'blend.split: wanted [attention, mlp] or no such key, found ["mlp"]'),
+        (
+            {"blend.depth": {"curve": 1}},
+            "blend.depth: wanted global, {groups: N} with N of at least 1, {curve: K} with K of at least 2 "
+            '(1 point is global) or per_layer, found {"curve": 1}',
+        ),
+        (
+            {"blend.depth": {"groups": 2, "curve": 2}},
+            "blend.depth: wanted global, {groups: N} with N of at least 1, {curve: K}",
+        ),
+        ({"blend.depth": "curve"}, "blend.depth: wanted global, {groups: N} with N of at least 1, {curve: K}"),
+        (
+            {"blend.split": ["mlp"]},
+            "blend.split: wanted [attention, mlp], roles (q_proj, k_proj, ..., each apart) or no such key, "
+            'found ["mlp"]',
+        ),
+        ({"blend.split": "role"}, "blend.split: wanted [attention, mlp], roles (q_proj, k_proj, ..., each apart)"),
         ({"blend.ranges.weight": [1, 1]}, "blend.ranges.weight: wanted [low, high] with low below high, found [1, 1]"),
         (
             {"blend.ranges.density": [0, 1]},
@@ -193,29 +228,47 @@ def test_a_recipe_dumps_as_plain_values_without_warnings_and_comes_back(tmp_path
         ),
         (
             {"blend.ratios.vlm.weight": [0.5, "x"]},
-            "blend.ratios.vlm.weight: wanted a number or a list of numbers (control points over depth), "
-            'found [0.5, "x"]',
+            "blend.ratios.vlm.weight: wanted a number, a list of such numbers (control points over depth), "
+            'or a mapping of parts and roles to these, found [0.5, "x"]',
+        ),
+        (
+            {"blend.ratios.vlm.weight": {"mlp": {"q_proj": 1}}},
+            "blend.ratios.vlm.weight: wanted a number, a list of such numbers (control points over depth), "
+            'or a mapping of parts and roles to these, found {"mlp": {"q_proj": 1}}',
+        ),
+        (
+            {"blend.ratios.vlm.weight": {}},
+            "blend.ratios.vlm.weight: wanted a number, a list of such numbers (control points over depth), "
+            "or a mapping of parts and roles to these, found {}",
         ),
         (
             {"blend.ratios.vlm.density": 0},
-            "blend.ratios.vlm.density: wanted a number above 0 and up to 1, or a list of such numbers, found 0",
+            "blend.ratios.vlm.density: wanted a number above 0 and up to 1, a list of such numbers (control points "
+            "over depth), or a mapping of parts and roles to these, found 0",
+        ),
+        (
+            {"blend.ratios.vlm.density": {"mlp": [0.5, 1.5], "default": 1}},
+            "blend.ratios.vlm.density: wanted a number above 0 and up to 1, a list of such numbers",
         ),
         (
             {"blend.ratios.vlm.density": [0.5, 1.2]},
-            "blend.ratios.vlm.density: wanted a number above 0 and up to 1, or a list of such numbers, "
-            "found [0.5, 1.2]",
+            "blend.ratios.vlm.density: wanted a number above 0 and up to 1, a list of such numbers (control points "
+            "over depth), or a mapping of parts and roles to these, found [0.5, 1.2]",
         ),
         (
             {"blend.ratios.vlm.weight": float("nan")},
-            "blend.ratios.vlm.weight: wanted a number or a list of numbers (control points over depth), found NaN",
+            "blend.ratios.vlm.weight: wanted a number, a list of such numbers (control points over depth), "
+            "or a mapping of parts and roles to these, found NaN",
         ),
         (
             {"blend.ratios.vlm.gamma": 1.5},
-            "blend.ratios.vlm.gamma: wanted a number from 0 to 1, or a list of such numbers, found 1.5",
+            "blend.ratios.vlm.gamma: wanted a number from 0 to 1, a list of such numbers (control points over depth), "
+            "or a mapping of parts and roles to these, found 1.5",
         ),
         (
             {"blend.ratios.vlm.epsilon": [0.1, 0.6]},
-            "blend.ratios.vlm.epsilon: wanted a number from 0 to 0.5, or a list of such numbers, found [0.1, 0.6]",
+            "blend.ratios.vlm.epsilon: wanted a number from 0 to 0.5, a list of such numbers (control points over "
+            "depth), or a mapping of parts and roles to these, found [0.1, 0.6]",
         ),
         (
             {"blend.ranges.gamma": [-0.1, 0.1]},
@@ -305,7 +358,7 @@ def test_a_fault_names_key_found_wanted_and_nearest_name(tmp_path: Path, changes
             "parents.base: missing, wanted a folder or hub id: the common ancestor of the language towers",
         ),
         ("evalset.held_out", "evalset.held_out: missing, wanted {name, split} for the headline number"),
-        ("blend.ratios.vlm.weight", "blend.ratios.vlm.weight: missing, wanted a number or a list of numbers"),
+        ("blend.ratios.vlm.weight", "blend.ratios.vlm.weight: missing, wanted a number, a list of such numbers"),
         ("blend.ratios.vlm", "blend.ratios.vlm: missing, wanted a weight (weight: 0 leaves a parent out)"),
     ],
 )
@@ -529,6 +582,8 @@ def test_the_fingerprint_leaves_out_what_moves_no_score(tmp_path: Path, override
         "blend.ranges.gamma=[0.0, 0.1]",
         "blend.depth=global",
         "blend.ratios.vlm.weight=0.8",
+        "blend.ratios.vlm.weight={mlp: 0.9, default: 0.8}",
+        "blend.split=roles",
         "generate.max_new_tokens=9",
         "generate.dtype=float32",
         "score.objective.cider=2.0",
@@ -548,6 +603,7 @@ def test_one_and_one_point_zero_have_one_fingerprint(tmp_path: Path) -> None:
             "blend.ranges.weight": [one, two],
             "blend.ranges.density": [0.5, one],
             "blend.ratios.vlm": {"weight": [one, two], "density": one},
+            "blend.ratios.shisa": {"weight": {"mlp": one, "default": [two, one]}},
             "score.objective.cider": one,
             "search.start": one,
         }

@@ -31,6 +31,8 @@ class Slot:
     ('layers.3.mlp.gate_proj.weight', 'mlp')
     >>> str(Slot(None, "lm_head.weight")), Slot(None, "lm_head.weight").part
     ('lm_head.weight', 'head')
+    >>> Slot(3, "self_attn.q_proj.bias").short_role, Slot(3, "input_layernorm.weight").short_role
+    ('q_proj', 'input_layernorm')
     """
 
     layer: int | None
@@ -47,6 +49,11 @@ class Slot:
     def has_token_rows(self) -> bool:
         """Whether its rows are tokens: they pair by token, and their number may differ between parents."""
         return self in (EMBEDDINGS, HEAD)
+
+    @property
+    def short_role(self) -> str:
+        """The role as a recipe names it: `q_proj` for its weight and its bias, `input_layernorm`, `lm_head`."""
+        return self.role.split(".")[-2:][0]
 
     def __str__(self) -> str:
         return self.role if self.layer is None else f"layers.{self.layer}.{self.role}"

@@ -22,6 +22,7 @@ from vlmmerge.errors import EvalsetError, ParentsError, VlmMergeError
 from vlmmerge.evalsets import Sample, find_split, load
 from vlmmerge.generate import LiveVlm, Prompt, read_image
 from vlmmerge.genome import Ratio, Ratios, SearchSpace, build_space
+from vlmmerge.ratios import fixed_ratios
 from vlmmerge.recipe import EvalsetChoice, Generate, Recipe
 from vlmmerge.score import METRICS as METRICS_BY_NAME
 from vlmmerge.score import DocumentFrequency, Score, Scorer, Targets, objective, prepare
@@ -40,6 +41,7 @@ class Plan:
         anatomy: How their tensors pair.
         space: The genes.
         vocabulary: How the rows of their embeddings and heads pair.
+        fixed: The recipe's own ratios, if it has some.
     """
 
     recipe: Recipe
@@ -47,6 +49,7 @@ class Plan:
     anatomy: Anatomy
     space: SearchSpace
     vocabulary: Vocabulary
+    fixed: Ratios | None = None
 
     @property
     def blended_parents(self) -> list[str]:
@@ -89,6 +92,7 @@ def make_plan(recipe: Recipe) -> Plan:
         EvalsetError: There is no such split, it has too few samples, or search and held-out data share pictures.
         CheckpointError: A parent cannot be opened.
         ParentsError: The parents do not fit.
+        VlmMergeError: The recipe's depth or ratios do not fit the language tower.
     """
     if recipe.evalset:
         for seen in filter(None, (recipe.evalset.search, recipe.evalset.finals)):
@@ -107,7 +111,9 @@ def make_plan(recipe: Recipe) -> Plan:
     parameters = METHODS[recipe.blend.method].parameters
     blended = ["vlm", *recipe.parents.llms]
     space = build_space(anatomy.slots, blended, recipe.blend.depth, recipe.blend.split, ranges, parameters)
-    return Plan(recipe, checkpoints, anatomy, space, study_vocabulary(checkpoints, anatomy))
+    written = {name: ratio.model_dump() for name, ratio in (recipe.blend.ratios or {}).items()}
+    fixed = fixed_ratios(anatomy.slots, blended, written) if written else None
+    return Plan(recipe, checkpoints, anatomy, space, study_vocabulary(checkpoints, anatomy), fixed)
 
 
 def check_apart(search: EvalsetChoice, held_out: EvalsetChoice) -> None:

@@ -7,8 +7,9 @@ slots and parents by name. Does not know models, files, or how ratios are used.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import pairwise
+from itertools import groupby, pairwise
+
+import numpy as np
 
 from vlmmerge.anatomy import Slot
 from vlmmerge.errors import VlmMergeError
@@ -53,31 +54,37 @@ Ratios = dict[Slot, dict[str, Ratio]]
 """For each slot, the ratio of each parent by name: `vlm` and each LLM."""
 
 
+Depth = str | Mapping[str, int]
+"""`global`, `per_layer`, `{"groups": N}` or `{"curve": K}`."""
+
+Shares = Mapping[Slot, float]
+"""The slots of one place, each with the share, in (0, 1], that the place's gene has in it."""
+
+
 @dataclass(frozen=True)
 class Gene:
-    """One number of the genome: one parameter of one parent in some slots.
+    """One number of the genome: one parameter of one parent in one place.
 
     Args:
-        name: For example `weight.vlm.layers.0-2.attention`.
         parent: The parent's name.
-        parameter: The name of a field of `Ratio`.
-        layers: The layers that it rules; None for slots at any depth.
-        parts: The parts of the tower that it rules (see `Slot.part`).
+        parameter: A field of `Ratio`, such as `weight`.
+        place: Such as `layers.0-2.attention` or `curve.0`; empty for the whole tower.
+        shares: The place's slots. A share is below 1 only where a curve passes between two control points.
         low: The value at 0.
         high: The value at 1; above `low`.
     """
 
-    name: str
     parent: str
     parameter: str
-    layers: tuple[int, ...] | None
-    parts: tuple[str, ...]
+    place: str
+    shares: Shares
     low: float
     high: float
 
-    def rules(self, slot: Slot) -> bool:
-        """Whether the gene sets its parameter in `slot`."""
-        return slot.part in self.parts and (self.layers is None or slot.layer in self.layers)
+    @property
+    def name(self) -> str:
+        """For example `weight.vlm.layers.0-2.attention`."""
+        return ".".join(filter(None, (self.parameter, self.parent, self.place)))
 
     def to_value(self, number: float) -> float:
         """Stretch the genome's `number` (any finite float, folded into [0, 1] first) over the gene's range."""
@@ -92,7 +99,8 @@ class Gene:
 class SearchSpace:
     """All genes in the order of the genome, and the slots and parents that they rule.
 
-    Every slot has exactly one gene for each parent and parameter; a parameter without genes keeps `Ratio`'s default.
+    For each parent and parameter a slot has one gene with share 1, or two neighbours on a curve with shares that sum to
+    1; a parameter without genes keeps `Ratio`'s default.
     """
 
     genes: tuple[Gene, ...]
@@ -100,7 +108,7 @@ class SearchSpace:
     parents: tuple[str, ...]
 
     def decode(self, values: Sequence[float]) -> Ratios:
-        """Turn a genome into ratios.
+        """Turn a genome into ratios: a slot's one gene gives its value exactly, and so do two genes of equal values.
 
         Args:
             values: One finite number a gene, without bounds; values outside [0, 1] are reflected at the bounds.
@@ -111,10 +119,12 @@ class SearchSpace:
         if len(values) != len(self.genes):
             raise ValueError(f"wanted {len(self.genes)} values, one a gene, got {len(values)}")
         fields: dict[Slot, dict[str, dict[str, float]]] = {slot: {p: {} for p in self.parents} for slot in self.slots}
-        for gene, number, slots in zip(self.genes, values, self._slots_by_gene, strict=True):
+        for gene, number in zip(self.genes, values, strict=True):
             value = gene.to_value(float(number))
-            for slot in slots:
-                fields[slot][gene.parent][gene.parameter] = value
+            for slot, share in gene.shares.items():
+                field = fields[slot][gene.parent]
+                before = field.get(gene.parameter)
+                field[gene.parameter] = value if before is None else between(before, value, share)
         return {slot: {p: Ratio(**fields[slot][p]) for p in self.parents} for slot in self.slots}
 
     def center(self, start: float) -> list[float]:
@@ -124,13 +134,9 @@ class SearchSpace:
     def describe(self) -> str:
         """One line for people: how many genes, of what, where."""
         ranges = dict.fromkeys(f"{gene.parameter} {gene.low:g} to {gene.high:g}" for gene in self.genes)
-        places = list(dict.fromkeys(gene.name.split(".", 2)[2] for gene in self.genes if gene.name.count(".") > 1))
+        places = list(dict.fromkeys(gene.place for gene in self.genes if gene.place))
         where = f"{len(places)} places, {places[0]} to {places[-1]}" if places else "the whole language tower"
         return f"{len(self.genes)} genes: {', '.join(ranges)}; for each of {', '.join(self.parents)}; in {where}"
-
-    @cached_property
-    def _slots_by_gene(self) -> list[list[Slot]]:
-        return [[slot for slot in self.slots if gene.rules(slot)] for gene in self.genes]
 
 
 def fold(number: float) -> float:
@@ -153,8 +159,8 @@ def fold(number: float) -> float:
 def build_space(
     slots: Iterable[Slot],
     parents: Sequence[str],
-    depth: str | Mapping[str, int],
-    split: Sequence[str] | None,
+    depth: Depth,
+    split: str | Sequence[str] | None,
     ranges: Mapping[str, Sequence[float]],
     method_parameters: Sequence[str],
 ) -> SearchSpace:
@@ -163,129 +169,141 @@ def build_space(
     Args:
         slots: Every slot of the language tower that is blended.
         parents: `vlm` and the LLMs, by name.
-        depth: `global`, `per_layer`, or `{"groups": N}` with N >= 1.
-        split: `["attention", "mlp"]` gives each its own genes in the layers; None or empty does not.
+        depth: From coarse to fine: `global`; `{"groups": N}`, N >= 1; `{"curve": K}`, K >= 2 control points over depth
+            with straight lines between, the first at layer 0 and the last at the last layer; `per_layer`.
+        split: `["attention", "mlp"]` gives each its own genes in the layers; `roles` each role (`Slot.short_role`);
+            None or empty nothing.
         ranges: The (low, high) of each parameter, low < high.
         method_parameters: The fields of `Ratio` that the blend's method uses.
 
     Returns:
-        A space in which `global` without `split` is one place, the whole tower. Otherwise each group of layers is a
-        place (or two, when split), the embeddings are one, and the final norm with the head is one.
+        A space in which `global` without `split` is one place, the whole tower. Otherwise each layer, group of layers
+        or control point is a place (or several, when split), the embeddings are one, and the final norm with the head
+        is one.
 
     Raises:
-        VlmMergeError: More groups than layers.
+        VlmMergeError: More groups or control points than layers.
     """
     slots = tuple(slots)
+    places = _places(slots, depth, split or ())
     genes = tuple(
-        Gene(".".join(filter(None, (parameter, parent, place))), parent, parameter, layers, parts, low, high)
+        Gene(parent, parameter, place, shares, low, high)
         for parameter in method_parameters
         for low, high in [ranges[parameter]]
         for parent in parents
-        for place, layers, parts in _places(slots, depth, tuple(split or ()))
+        for place, shares in places.items()
     )
     return SearchSpace(genes, slots, tuple(parents))
 
 
-def fixed_ratios(
-    slots: Iterable[Slot],
-    parents: Sequence[str],
-    ratios: Mapping[str, Mapping[str, float | Sequence[float]]],
-) -> Ratios:
-    """Spread the ratios that a recipe fixes over the slots.
-
-    Args:
-        slots: Every slot of the language tower that is blended.
-        parents: `vlm` and the LLMs, by name.
-        ratios: For each parent, `weight` and maybe other fields of `Ratio`: a number, or control points over depth
-            with straight lines between, the first for layer 0 and the last for the last layer. The embeddings take
-            the first point, the final norm and the head take the last.
-
-    Raises:
-        VlmMergeError: A parent without a weight, or a value out of range.
-    """
-    slots = tuple(slots)
-    if missing := [
-        f"blend.ratios.{parent}.weight: missing" for parent in parents if "weight" not in ratios.get(parent, {})
-    ]:
-        raise VlmMergeError("fixed ratios need a weight for each parent", details=missing, hint="0 leaves a parent out")
-    last_layer = _num_layers(slots) - 1
-    at_depth = {
-        where: {parent: Ratio(**{k: _interpolate(v, where) for k, v in ratios[parent].items()}) for parent in parents}
-        for where in {_relative_depth(slot, last_layer) for slot in slots}
-    }
-    return {slot: at_depth[_relative_depth(slot, last_layer)] for slot in slots}
-
-
 def encode(space: SearchSpace, ratios: Ratios) -> list[float]:
-    """Find the genome nearest to `ratios`: for each gene the mean over its slots, clipped to the gene's range.
+    """Find the genome nearest to `ratios`: least squares over the slots, clipped to each gene's range.
+
+    A gene that shares no slot takes the mean over its slots. Reading a curve off at its control points would be
+    simpler, but these lie between layers, where ratios say nothing, so even ratios that are a curve would not come
+    back. By least squares they do: through as many layers as control points, or more, goes no other curve.
 
     Returns:
-        One number in [0, 1] a gene. A gene's own decoded values come back to within rounding.
+        One number in [0, 1] a gene. For ratios that a genome decodes to, these are its folded numbers, to within
+        rounding.
     """
-    return [
-        gene.to_number(math.fsum(getattr(ratios[slot][gene.parent], gene.parameter) for slot in slots) / len(slots))
-        for gene, slots in zip(space.genes, space._slots_by_gene, strict=True)
-    ]
+    families = groupby(space.genes, lambda gene: (gene.parent, gene.parameter))
+    return [number for _, genes in families for number in _fit(list(genes), ratios)]
 
 
-Place = tuple[str, tuple[int, ...] | None, tuple[str, ...]]
+def _fit(genes: Sequence[Gene], ratios: Ratios) -> list[float]:
+    """As `encode`, for all genes of one parent and parameter."""
+    parent, parameter = genes[0].parent, genes[0].parameter
+    wanted = {slot: getattr(ratios[slot][parent], parameter) for gene in genes for slot in gene.shares}
+    values = [math.fsum(wanted[slot] for slot in gene.shares) / len(gene.shares) for gene in genes]
+    curved = [index for index, gene in enumerate(genes) if set(gene.shares.values()) != {1.0}]
+    if curved:
+        slots = list(dict.fromkeys(slot for index in curved for slot in genes[index].shares))
+        shares = np.array([[genes[index].shares.get(slot, 0.0) for index in curved] for slot in slots])
+        solved = np.linalg.lstsq(shares, np.array([wanted[slot] for slot in slots]), rcond=None)[0]
+        for index, value in zip(curved, solved.tolist(), strict=True):
+            values[index] = value
+    return [gene.to_number(value) for gene, value in zip(genes, values, strict=True)]
 
 
-def _places(slots: tuple[Slot, ...], depth: str | Mapping[str, int], split: tuple[str, ...]) -> list[Place]:
-    """Name the places that get genes of their own, as (name, layers, parts); places without any slot are left out."""
+def _places(slots: tuple[Slot, ...], depth: Depth, split: str | Sequence[str]) -> dict[str, Shares]:
+    """Name the places that get genes of their own; places without any slot are left out."""
     if depth == "global" and not split:
-        return [("", None, ("embeddings", "attention", "mlp", "head"))]
-    parts_apart: list[tuple[str, tuple[str, ...]]] = [(f".{part}", (part,)) for part in split]
-    layer_places: list[Place] = [
-        (f"layers.{_span(layers)}{suffix}", layers, parts)
-        for layers in _group_layers(slots, depth)
-        for suffix, parts in parts_apart or [("", ("attention", "mlp"))]
-    ]
-    places: list[Place] = [("embeddings", None, ("embeddings",)), *layer_places, ("head", None, ("head",))]
-    taken = {(slot.layer, slot.part) for slot in slots}
-    return [
-        (name, layers, parts)
-        for name, layers, parts in places
-        if any(part in parts and (layers is None or layer in layers) for layer, part in taken)
-    ]
+        return {"": dict.fromkeys(slots, 1.0)}
+    places: dict[str, Shares] = {"embeddings": {slot: 1.0 for slot in slots if slot.part == "embeddings"}}
+    for name, shares in _over_depth(count_layers(slots), depth).items():
+        for suffix, members in _split_layers(slots, split).items():
+            places[name + suffix] = {slot: shares[slot.layer] for slot in members if slot.layer in shares}
+    places["head"] = {slot: 1.0 for slot in slots if slot.part == "head"}
+    return {name: shares for name, shares in places.items() if shares}
 
 
-def _group_layers(slots: tuple[Slot, ...], depth: str | Mapping[str, int]) -> list[tuple[int, ...]]:
-    """Cut the layers into contiguous groups whose sizes differ by at most one."""
-    num_layers = _num_layers(slots)
-    named = {"global": 1, "per_layer": num_layers}
-    num_groups = named[depth] if isinstance(depth, str) else depth["groups"]
-    if num_groups > num_layers:
+def _split_layers(slots: Iterable[Slot], split: str | Sequence[str]) -> dict[str, list[Slot]]:
+    """Sort the slots in the layers by what goes apart; the keys are the ends of the places' names."""
+    in_layers = [slot for slot in slots if slot.layer is not None]
+    if split == "roles":
+        return {f".{role}": [slot for slot in in_layers if slot.short_role == role] for role in short_roles(in_layers)}
+    return {f".{part}": [slot for slot in in_layers if slot.part == part] for part in split} or {"": in_layers}
+
+
+def _over_depth(num_layers: int, depth: Depth) -> dict[str, dict[int | None, float]]:
+    """Name the places over depth, each with its share in each of its layers."""
+    named: dict[str, Mapping[str, int]] = {"global": {"groups": 1}, "per_layer": {"groups": num_layers}}
+    ((kind, number),) = (named[depth] if isinstance(depth, str) else depth).items()
+    if number > num_layers:
+        what = "control points" if kind == "curve" else kind
         raise VlmMergeError(
-            f"blend.depth: wanted {num_groups} groups, but the language tower has {num_layers} layers",
-            hint=f"at most `groups: {num_layers}`, which is `per_layer`",
+            f"blend.depth: wanted {number} {what}, but the language tower has {num_layers} layers",
+            hint=f"at most `{kind}: {num_layers}`, which is `per_layer`",
         )
+    return _curve(num_layers, number) if kind == "curve" else _groups(num_layers, number)
+
+
+def _groups(num_layers: int, num_groups: int) -> dict[str, dict[int | None, float]]:
+    """Cut the layers into contiguous groups whose sizes differ by at most one."""
     bounds = [group * num_layers // num_groups for group in range(num_groups + 1)]
-    return [tuple(range(first, end)) for first, end in pairwise(bounds)]
+    groups = [range(first, end) for first, end in pairwise(bounds)]
+    return {f"layers.{_span(layers)}": dict.fromkeys(layers, 1.0) for layers in groups}
 
 
-def _num_layers(slots: tuple[Slot, ...]) -> int:
+def _curve(num_layers: int, num_points: int) -> dict[str, dict[int | None, float]]:
+    """Spread control points evenly over the layers; the two around a layer share it."""
+    points: list[dict[int | None, float]] = [{} for _ in range(num_points)]
+    for layer in range(num_layers):
+        index, fraction = position(layer, num_layers, num_points)
+        points[index][layer] = 1.0 - fraction
+        if fraction:
+            points[index + 1][layer] = fraction
+    return {f"curve.{index}": layers for index, layers in enumerate(points)}
+
+
+def position(layer: int, num_layers: int, num_points: int) -> tuple[int, float]:
+    """The control point at or before a layer, and how far the layer is from there to the next, in [0, 1).
+
+    Counted in integers: with as many points as layers each layer is met exactly, which `layer / last_layer` would miss.
+
+    >>> position(3, 7, 3), position(4, 7, 3), position(6, 7, 3)
+    ((1, 0.0), (1, 0.3333333333333333), (2, 0.0))
+    """
+    last_layer = max(num_layers - 1, 1)
+    index, rest = divmod(layer * (num_points - 1), last_layer)
+    return index, rest / last_layer
+
+
+def between(before: float, after: float, fraction: float) -> float:
+    """The number `fraction`, in [0, 1), of the way; between two equal numbers it is that number exactly."""
+    return before + fraction * (after - before)
+
+
+def count_layers(slots: Iterable[Slot]) -> int:
+    """The number of layers that the slots lie in."""
     return 1 + max((slot.layer for slot in slots if slot.layer is not None), default=-1)
 
 
-def _span(layers: tuple[int, ...]) -> str:
+def short_roles(slots: Iterable[Slot]) -> list[str]:
+    """The roles as recipes name them, each once."""
+    return list(dict.fromkeys(slot.short_role for slot in slots))
+
+
+def _span(layers: range) -> str:
     return str(layers[0]) if len(layers) == 1 else f"{layers[0]}-{layers[-1]}"
-
-
-def _relative_depth(slot: Slot, last_layer: int) -> float:
-    """Where a slot lies: 0 for the embeddings and layer 0, 1 for the last layer, the final norm and the head."""
-    if slot.layer is None:
-        return 0.0 if slot.part == "embeddings" else 1.0
-    return slot.layer / last_layer if last_layer else 0.0
-
-
-def _interpolate(points: float | Sequence[float], where: float) -> float:
-    """Read a line through `points`, spread evenly over [0, 1], at `where`; at a point, that point exactly."""
-    if not isinstance(points, Sequence):
-        return float(points)
-    position = where * (len(points) - 1)
-    index = int(position)
-    fraction = position - index
-    if fraction == 0.0:
-        return float(points[index])
-    return points[index] + fraction * (points[index + 1] - points[index])

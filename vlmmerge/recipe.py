@@ -21,7 +21,8 @@ from vlmmerge.errors import RecipeError
 from vlmmerge.faults import Sections, fault_line, must, shown, suggestion
 from vlmmerge.yamlfile import override, read_yaml
 
-Depth = str | dict[str, int]  # "global", "per_layer" or {"groups": N}
+Depth = str | dict[str, int]  # "global", "per_layer", {"groups": N} or {"curve": K}
+Points = float | list[float]
 
 _PARTS = ("attention", "mlp")
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
@@ -53,7 +54,14 @@ def _is_points(value: Any, is_good: Callable[[object], bool] = _is_number) -> bo
     return bool(points) and all(map(is_good, points))
 
 
+def _is_ratio(value: Any, is_good: Callable[[object], bool] = _is_number) -> bool:
+    forms = list(value.values()) if isinstance(value, dict) else [value]
+    return bool(forms) and all(_is_points(form, is_good) for form in forms)
+
+
 def _floats(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _floats(points) for name, points in value.items()}
     return [float(each) for each in value] if isinstance(value, list) else float(value)
 
 
@@ -62,24 +70,32 @@ def _pair(value: Any) -> Any:
 
 
 def _is_split(value: Any) -> bool:
-    return isinstance(value, list) and sorted(map(str, value)) == sorted(_PARTS)
+    return value == "roles" or (isinstance(value, list) and sorted(map(str, value)) == sorted(_PARTS))
 
 
 def _is_depth(value: Any) -> bool:
-    groups = value.get("groups") if isinstance(value, dict) and len(value) == 1 else None
-    return value in ("global", "per_layer") or (type(groups) is int and groups >= 1)
+    if not isinstance(value, dict):
+        return value in ("global", "per_layer")
+    least = {"groups": 1, "curve": 2}
+    return len(value) == 1 and all(name in least and type(n) is int and n >= least[name] for name, n in value.items())
 
 
 _AtLeast0 = Annotated[int, Field(ge=0)]
 _AtLeast1 = Annotated[int, Field(ge=1)]
 # Values of more than one form: pydantic's own unions would tell one slip once for each form.
-_Depth = Annotated[Depth, must("global, per_layer or {groups: N} with N of at least 1", _is_depth)]
-_Split = Annotated[
-    tuple[str, ...] | None,
+_Depth = Annotated[
+    Depth,
     must(
-        "[attention, mlp] or no such key",
+        "global, {groups: N} with N of at least 1, {curve: K} with K of at least 2 (1 point is global) or per_layer",
+        _is_depth,
+    ),
+]
+_Split = Annotated[
+    tuple[str, ...] | str | None,
+    must(
+        "[attention, mlp], roles (q_proj, k_proj, ..., each apart) or no such key",
         lambda value: value is None or _is_split(value),
-        lambda value: value and _PARTS,
+        lambda value: _PARTS if isinstance(value, list) else value,
     ),
 ]
 _Range = Annotated[tuple[float, float], must("[low, high] with low below high", _is_range, _pair)]
@@ -95,21 +111,17 @@ _EpsilonRange = Annotated[
     tuple[float, float],
     must("[low, high] with low below high, both from 0 to 0.5", lambda v: _is_range(v, _is_epsilon), _pair),
 ]
-_Points = Annotated[
-    float | list[float],
-    must("a number or a list of numbers (control points over depth)", _is_points, _floats),
+_FORMS = "a list of such numbers (control points over depth), or a mapping of parts and roles to these"
+_Weight = Annotated[Points | dict[str, Points], must(f"a number, {_FORMS}", _is_ratio, _floats)]
+_Density = Annotated[
+    Points | dict[str, Points],
+    must(f"a number above 0 and up to 1, {_FORMS}", lambda v: _is_ratio(v, _is_density), _floats),
 ]
-_DensityPoints = Annotated[
-    float | list[float],
-    must("a number above 0 and up to 1, or a list of such numbers", lambda v: _is_points(v, _is_density), _floats),
+_Gamma = Annotated[
+    Points | dict[str, Points], must(f"a number from 0 to 1, {_FORMS}", lambda v: _is_ratio(v, _is_gamma), _floats)
 ]
-_GammaPoints = Annotated[
-    float | list[float],
-    must("a number from 0 to 1, or a list of such numbers", lambda v: _is_points(v, _is_gamma), _floats),
-]
-_EpsilonPoints = Annotated[
-    float | list[float],
-    must("a number from 0 to 0.5, or a list of such numbers", lambda v: _is_points(v, _is_epsilon), _floats),
+_Epsilon = Annotated[
+    Points | dict[str, Points], must(f"a number from 0 to 0.5, {_FORMS}", lambda v: _is_ratio(v, _is_epsilon), _floats)
 ]
 _Rescale = Annotated[
     bool | Literal["l1"] | None,
@@ -148,12 +160,13 @@ class Ranges(_Section):
 
 
 class FixedRatio(_Section):
-    """One parent's ratios; a list holds control points over depth: first = first layer, last = last layer."""
+    """One parent's ratios, each a number; a list: control points over depth, first = first layer, last = last layer; or
+    a mapping to either of these by role (q_proj, ...), part (attention, mlp, embeddings, head) and default."""
 
-    weight: _Points = Field(description="a number or a list of numbers (control points over depth)")
-    density: _DensityPoints = 1.0  # nothing is dropped unless the recipe says so
-    gamma: _GammaPoints = 0.01  # mergekit's; of breadcrumbs only, and of them only where something is dropped
-    epsilon: _EpsilonPoints = 0.15  # mergekit's; of della only, and of it only where something is dropped
+    weight: _Weight = Field(description=f"a number, {_FORMS}")
+    density: _Density = 1.0  # nothing is dropped unless the recipe says so
+    gamma: _Gamma = 0.01  # mergekit's; of breadcrumbs only, and of them only where something is dropped
+    epsilon: _Epsilon = 0.15  # mergekit's; of della only, and of it only where something is dropped
 
 
 class Blend(_Section):

@@ -19,7 +19,7 @@ from vlmmerge.errors import RunError
 from vlmmerge.evalsets import find_split
 from vlmmerge.evaluate import Evaluator, Plan, make_evaluate, make_plan, passport
 from vlmmerge.export import export
-from vlmmerge.genome import Ratios, encode, fixed_ratios
+from vlmmerge.genome import Ratios, encode
 from vlmmerge.journal import Journal, Record, best, make_header, read_journal
 from vlmmerge.recipe import Recipe, fingerprint_fields
 
@@ -152,11 +152,7 @@ def run_fields(plan: Plan) -> dict[str, Any]:
 
 def start_genome(plan: Plan) -> list[float]:
     """Where the search starts: the recipe's ratios if it has some, else `search.start` for every gene."""
-    ratios = plan.recipe.blend.ratios
-    if ratios is None:
-        return plan.space.center(plan.recipe.search.start)
-    written = {name: ratio.model_dump() for name, ratio in ratios.items()}
-    return encode(plan.space, fixed_ratios(plan.anatomy.slots, plan.blended_parents, written))
+    return encode(plan.space, plan.fixed) if plan.fixed else plan.space.center(plan.recipe.search.start)
 
 
 def grid_weights(plan: Plan) -> Iterator[dict[str, float]]:

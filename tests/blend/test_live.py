@@ -10,7 +10,8 @@ from vlmmerge.anatomy import Slot
 from vlmmerge.blend import METHODS, Options, blend_slot
 from vlmmerge.blend.live import LiveBlender, is_finite
 from vlmmerge.errors import VlmMergeError
-from vlmmerge.genome import Ratios, build_space, fixed_ratios
+from vlmmerge.genome import Ratios, build_space
+from vlmmerge.ratios import fixed_ratios
 
 RANGES = {"weight": (0.0, 1.5), "density": (0.1, 1.0), "gamma": (0.0, 0.05), "epsilon": (0.0, 0.15)}
 
