@@ -279,6 +279,107 @@ def test_a_base_that_is_no_ancestor_of_the_parents_is_warned_of_with_the_measure
     assert "warning" not in whole_run.done.err
 
 
+FINER = ("--set", "blend.depth=per_layer", "--set", "blend.split=roles", "--set", "search.grid=0")
+
+
+def test_a_run_starts_at_the_best_of_a_coarser_one_and_says_so_in_its_journal(
+    cli: "Cli", whole_run: "WholeRun", recipe_file: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    narrow = ("--set", "search.evaluations=2", "--set", "search.sigma=1e-9")
+    done = cli.run("evolve", recipe_file, "--run", run, "--start-from", whole_run.folder, *FINER, *narrow)
+    assert done.status == 0, done.err
+    coarse, header, coarse_records = open_run(whole_run.folder)
+    winner = winner_of("candidate", coarse_records)
+    assert winner is not None
+    assert f"starting at candidate {winner['index']} of {whole_run.folder}" in done.err.replace("\n", "")
+    plan, finer_header, records = open_run(run)
+    start = finer_header["fields"]["start"]
+    assert (start["run"], start["candidate"]) == (header["fingerprint"], winner["index"])
+    wanted = coarse.space.decode(winner["genome"])
+    for genome in [start["genome"], *(record["genome"] for record in kinds(records, "candidate"))]:
+        found = plan.space.decode(genome)
+        for slot in wanted:
+            for parent in ("vlm", "ja"):
+                assert found[slot][parent].weight == pytest.approx(wanted[slot][parent].weight, abs=1e-7)
+                assert found[slot][parent].density == pytest.approx(wanted[slot][parent].density, abs=1e-7)
+
+
+def test_a_run_with_a_start_is_resumed_from_its_journal_alone_as_if_never_interrupted(
+    cli: "Cli", whole_run: "WholeRun", recipe_file: Path, tmp_path: Path
+) -> None:
+    """The other run is gone when this one is resumed."""
+    other, whole, halved = copy_of(whole_run.folder, tmp_path / "other"), tmp_path / "whole", tmp_path / "halved"
+    six = ("--set", "search.evaluations=6")
+    assert cli.run("evolve", recipe_file, "--run", whole, "--start-from", other, *FINER, *six).status == 0
+    content = (whole / "journal.jsonl").read_bytes()
+    halved.mkdir()
+    (halved / "journal.jsonl").write_bytes(b"".join(content.splitlines(keepends=True)[:4]))
+    shutil.rmtree(other)
+    done = cli.run("evolve", recipe_file, "--run", halved, "--resume", *FINER, *six)
+    assert done.status == 0, done.err
+    assert (halved / "journal.jsonl").read_bytes() == content
+
+
+def test_a_run_that_is_resumed_with_another_start_is_refused(
+    cli: "Cli", whole_run: "WholeRun", recipe_file: Path, tmp_path: Path
+) -> None:
+    run = copy_of(whole_run.folder, tmp_path / "run")
+    done = cli.run("evolve", recipe_file, "--run", run, "--resume", "--start-from", whole_run.folder)
+    assert done.status == 1
+    assert f"error: {run}/journal.jsonl belongs to another run\n  start.candidate: null in the journal, " in done.err
+    assert files_of(run) == files_of(whole_run.folder)
+
+
+def test_a_run_starts_at_the_recipes_ratios_if_it_has_some(cli: "Cli", recipe_file: Path, tmp_path: Path) -> None:
+    ratios = "{vlm: {weight: {mlp: 0.5, default: 1.0}}, ja: {weight: [0.3, 0.9], density: 0.7}}"
+    words = [f"blend.ratios={ratios}", "search.sigma=1e-9", "search.evaluations=1", "search.grid=0"]
+    fine = ["blend.depth=per_layer", "blend.split=[attention, mlp]"]
+    overrides = [word for override in words + fine for word in ("--set", override)]
+    done = cli.run("evolve", recipe_file, "--run", tmp_path / "run", *overrides)
+    assert done.status == 0, done.err
+    plan, _, records = open_run(tmp_path / "run")
+    assert plan.fixed is not None
+    for slot, of_parents in plan.space.decode(kinds(records, "candidate")[0]["genome"]).items():
+        for parent, ratio in of_parents.items():
+            assert ratio.weight == pytest.approx(plan.fixed[slot][parent].weight, abs=1e-7), (slot, parent)
+            assert ratio.density == pytest.approx(plan.fixed[slot][parent].density, abs=1e-7), (slot, parent)
+
+
+def test_what_cannot_be_started_from_is_told_before_anything_is_written(
+    cli: "Cli", whole_run: "WholeRun", recipe_file: Path, tmp_path: Path
+) -> None:
+    run, other = tmp_path / "run", "parents.llms={other: ja-llm}"
+    done = cli.run("evolve", recipe_file, "--run", run, "--start-from", whole_run.folder, "--set", other)
+    assert (done.status, done.message) == (
+        1,
+        f"error: {whole_run.folder} cannot be started from: it blends vlm with ja, the recipe vlm with other\n"
+        "hint: start from a run of the same parents, by the same names",
+    )
+    done = cli.run("evolve", recipe_file, "--run", run, "--start-from", tmp_path, "--dry-run")
+    assert (done.status, done.message) == (
+        1,
+        f"error: there is no run in {tmp_path}\nhint: start one without --resume, or check --run",
+    )
+    assert not run.exists()
+
+
+def test_a_run_of_another_tower_cannot_be_started_from(
+    cli: "Cli", whole_run: "WholeRun", recipe_file: Path, tmp_path: Path
+) -> None:
+    other = copy_of(whole_run.folder, tmp_path / "other")
+    recipe = json.loads((other / "recipe.json").read_text())
+    recipe["blend"]["depth"] = "per_layer"
+    recipe["blend"]["split"] = "roles"
+    (other / "recipe.json").write_text(json.dumps(recipe))
+    done = cli.run("evolve", recipe_file, "--run", tmp_path / "run", "--start-from", other)
+    assert (done.status, done.message) == (
+        1,
+        f"error: {other} cannot be started from: its genomes have 16 genes, 80 in this language tower\n"
+        "hint: start from a run of the same parents",
+    )
+
+
 def test_a_run_folder_is_never_begun_twice(cli: "Cli", whole_run: "WholeRun", recipe_file: Path) -> None:
     before = files_of(whole_run.folder)
     done = cli.run("evolve", recipe_file, "--run", whole_run.folder)

@@ -56,6 +56,12 @@ def make_parser() -> argparse.ArgumentParser:
     evolve.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key, such as search.seed=3"
     )
+    evolve.add_argument(
+        "--start-from",
+        type=Path,
+        metavar="RUN",
+        help="start at the best candidate of another run, such as a coarser one",
+    )
     evolve.add_argument("--dry-run", action="store_true", help="check everything and tell the cost; read no weights")
 
     export = commands.add_parser("export", parents=[common], help="write a candidate as a Hugging Face folder")
@@ -93,12 +99,13 @@ def run_evolve(parsed: argparse.Namespace) -> Any:
     from vlmmerge.evalsets import find_evalsets
     from vlmmerge.evaluate import make_plan
     from vlmmerge.recipe import check_names, load_recipe, missing_for_evolve
-    from vlmmerge.run import BEST, JOURNAL, Run
+    from vlmmerge.run import BEST, JOURNAL, Run, start_from
     from vlmmerge.score import METRICS
 
     splits = {name: list(evalset.splits) for name, evalset in find_evalsets().items()}
     recipe = load_recipe(parsed.recipe, parsed.set, lambda r: missing_for_evolve(r) + check_names(r, METRICS, splits))
     plan = make_plan(recipe)
+    start = start_from(plan, parsed.start_from) if parsed.start_from else None
     if parsed.dry_run:
         from vlmmerge.estimate import describe_plan
 
@@ -107,8 +114,10 @@ def run_evolve(parsed: argparse.Namespace) -> Any:
             console.show_plan(described)
         return described
     folder = _run_folder(parsed)
+    if start:
+        console.say(f"starting at candidate {start['candidate']} of {parsed.start_from}")
     with console.watch() as watcher:
-        records = Run(plan, folder, watcher).evolve(resume=parsed.resume)
+        records = Run(plan, folder, watcher, start).evolve(resume=parsed.resume)
     rows = summary.held_out_rows(plan, records)
     samples = summary.sample_answers(plan, records)
     if not parsed.json:

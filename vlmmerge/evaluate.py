@@ -107,13 +107,21 @@ def make_plan(recipe: Recipe) -> Plan:
     for name, checkpoint in checkpoints.items():
         for key in anatomy.keys[name].values():
             checkpoint.dtype(key)
-    ranges = recipe.blend.ranges.model_dump()
-    parameters = METHODS[recipe.blend.method].parameters
-    blended = ["vlm", *recipe.parents.llms]
-    space = build_space(anatomy.slots, blended, recipe.blend.depth, recipe.blend.split, ranges, parameters)
+    space, blended = make_space(recipe, anatomy.slots), ["vlm", *recipe.parents.llms]
     written = {name: ratio.model_dump() for name, ratio in (recipe.blend.ratios or {}).items()}
     fixed = fixed_ratios(anatomy.slots, blended, written) if written else None
     return Plan(recipe, checkpoints, anatomy, space, study_vocabulary(checkpoints, anatomy), fixed)
+
+
+def make_space(recipe: Recipe, slots: Sequence[Slot]) -> SearchSpace:
+    """Lay out the genes that the recipe's `blend` asks for.
+
+    Raises:
+        VlmMergeError: The recipe's depth does not fit the language tower.
+    """
+    blend, parents = recipe.blend, ["vlm", *recipe.parents.llms]
+    parameters = METHODS[blend.method].parameters
+    return build_space(slots, parents, blend.depth, blend.split, blend.ranges.model_dump(), parameters)
 
 
 def check_apart(search: EvalsetChoice, held_out: EvalsetChoice) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from vlmmerge.blend.distance import ancestry_warnings
 from vlmmerge.errors import RunError
 from vlmmerge.evalsets import find_split
-from vlmmerge.evaluate import Evaluator, Plan, make_evaluate, make_plan, passport
+from vlmmerge.evaluate import Evaluator, Plan, make_evaluate, make_plan, make_space, passport
 from vlmmerge.export import export
 from vlmmerge.genome import Ratios, encode
 from vlmmerge.journal import Journal, Record, best, make_header, read_journal
@@ -38,11 +38,19 @@ class Watcher:
 
 @dataclass
 class Run:
-    """A run folder and the plan that it carries out."""
+    """A run folder and the plan that it carries out.
+
+    Args:
+        plan: What is blended, asked and scored.
+        folder: The run's folder.
+        watcher: Who is told of progress.
+        start: Where the search starts (see `start_from`) if the recipe does not say; a resumed run knows it already.
+    """
 
     plan: Plan
     folder: Path
     watcher: Watcher = field(default_factory=Watcher)
+    start: Record | None = None
 
     @functools.cached_property
     def evaluator(self) -> Evaluator:
@@ -65,8 +73,10 @@ class Run:
         """
         if not resume and not (self.folder / JOURNAL).exists() and self.folder.is_dir() and any(self.folder.iterdir()):
             raise RunError(f"{self.folder} is not empty and no run of vlmmerge", hint="choose another --run")
+        if resume and self.start is None:
+            self.start = journalled_start(self.folder / JOURNAL)
         with Journal(self.folder / JOURNAL) as journal:
-            header = make_header(run_fields(self.plan))
+            header = make_header(run_fields(self.plan) | ({"start": self.start} if self.start else {}))
             (journal.open_resume if resume else journal.open_new)(header)
             (self.folder / RECIPE).write_text(self.plan.recipe.model_dump_json(indent=2) + "\n", encoding="utf-8")
             try:
@@ -103,7 +113,7 @@ class Run:
                 self.watcher.on_record(record)
         run_search(
             num_genes=len(self.plan.space.genes),
-            center=start_genome(self.plan),
+            center=self.start["genome"] if self.start else start_genome(self.plan),
             settings=recipe.search,
             journal=journal,
             evaluate=None if recipe.search.actors >= 2 else lambda genome: self.evaluator.evaluate(genome),
@@ -153,6 +163,41 @@ def run_fields(plan: Plan) -> dict[str, Any]:
 def start_genome(plan: Plan) -> list[float]:
     """Where the search starts: the recipe's ratios if it has some, else `search.start` for every gene."""
     return encode(plan.space, plan.fixed) if plan.fixed else plan.space.center(plan.recipe.search.start)
+
+
+def start_from(plan: Plan, folder: Path) -> Record:
+    """Start a search at the best candidate of another run, for example a coarser one.
+
+    Returns:
+        A new dict: the other run's fingerprint, the candidate's index, and the genome of `plan`'s search space that is
+        nearest to its ratios.
+
+    Raises:
+        RunError: There is no run in the folder, it has no score yet, or it blends parents of other names.
+    """
+    recipe, header, records = read_run(folder)
+    theirs, ours = (", ".join(sorted(each.parents.llms)) for each in (recipe, plan.recipe))
+    if theirs != ours:
+        raise RunError(
+            f"{folder} cannot be started from: it blends vlm with {theirs}, the recipe vlm with {ours}",
+            hint="start from a run of the same parents, by the same names",
+        )
+    winner = choose_candidate(records, None)
+    space = make_space(recipe, plan.anatomy.slots)
+    if len(space.genes) != len(winner["genome"]):
+        reason = f"its genomes have {len(winner['genome'])} genes, {len(space.genes)} in this language tower"
+        raise RunError(f"{folder} cannot be started from: {reason}", hint="start from a run of the same parents")
+    genome = encode(plan.space, space.decode(winner["genome"]))
+    return {"run": header["fingerprint"], "candidate": winner["index"], "genome": genome}
+
+
+def journalled_start(journal: Path) -> Record | None:
+    """Where a run started, if its journal says so; None where it cannot be read, which resuming it will tell."""
+    try:
+        header, _ = read_journal(journal)
+    except RunError:
+        return None
+    return header["fields"].get("start")
 
 
 def grid_weights(plan: Plan) -> Iterator[dict[str, float]]:
@@ -226,11 +271,7 @@ def open_run(folder: Path) -> tuple[Plan, Record, list[Record]]:
     Raises:
         RunError: There is no run in the folder, or its parents are no longer what they were.
     """
-    header, records = read_journal(folder / JOURNAL)
-    try:
-        recipe = Recipe.model_validate_json((folder / RECIPE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{folder / RECIPE} cannot be read", hint="resume the run once to write it again") from error
+    recipe, header, records = read_run(folder)
     plan = make_plan(recipe)
     then = header["fields"]["parents_sha256"]
     changed = [f"{name}: {c.folder}" for name, c in plan.checkpoints.items() if c.checksum != then.get(name)]
@@ -238,6 +279,20 @@ def open_run(folder: Path) -> tuple[Plan, Record, list[Record]]:
         hint = "restore them, or start a new run"
         raise RunError(f"the parents of {folder} have changed since it began", details=changed, hint=hint)
     return plan, header, records
+
+
+def read_run(folder: Path) -> tuple[Recipe, Record, list[Record]]:
+    """Read a run folder's recipe, and its journal's header and records, without a look at the parents.
+
+    Raises:
+        RunError: There is no run in the folder.
+    """
+    header, records = read_journal(folder / JOURNAL)
+    try:
+        recipe = Recipe.model_validate_json((folder / RECIPE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{folder / RECIPE} cannot be read", hint="resume the run once to write it again") from error
+    return recipe, header, records
 
 
 def choose_candidate(records: list[Record], index: int | None) -> Record:
