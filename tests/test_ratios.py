@@ -1,11 +1,13 @@
 """Fixed ratios: numbers, control points over depth, and mappings of parts and roles, spread over the slots."""
 
+import random
+
 import pytest
 
 from vlmmerge.anatomy import Slot
 from vlmmerge.errors import VlmMergeError
 from vlmmerge.genome import Ratio
-from vlmmerge.ratios import Form, fixed_ratios
+from vlmmerge.ratios import Form, fixed_ratios, to_form
 
 EMBEDDINGS, NORM, HEAD = Slot(None, "embed_tokens.weight"), Slot(None, "norm.weight"), Slot(None, "lm_head.weight")
 LAYER_ROLES = (
@@ -137,3 +139,30 @@ def test_the_faults_of_all_parents_come_in_one_error() -> None:
         "blend.ratios.vlm.weight",
         "blend.ratios.ja.density",
     ]
+
+
+@pytest.mark.parametrize("num_layers", [1, 2, 7, 40])
+def test_numbers_that_no_bias_has_alone_go_into_a_form_and_come_back_to_the_bit(
+    num_layers: int,
+) -> None:
+    rng = random.Random(num_layers)
+    for spread in (1, 2, 9):  # few different numbers make parts and layers equal by chance
+        drawn = {(slot.layer, slot.short_role): rng.randrange(spread) / 7 for slot in tower(num_layers)}
+        values = {slot: drawn[slot.layer, slot.short_role] for slot in tower(num_layers)}
+        assert weights(to_form(values), num_layers) == {str(slot): value for slot, value in values.items()}
+
+
+def test_the_form_of_numbers_is_as_short_as_their_parts_allow() -> None:
+    assert to_form(dict.fromkeys(tower(3), 0.5)) == 0.5
+    by_part = {"attention": 0.1, "mlp": 0.2, "embeddings": 0.3, "head": 0.3}
+    assert to_form({slot: by_part[slot.part] for slot in tower(3)}) == by_part
+    values = {slot: 0.5 if slot.layer is None else slot.layer / 2 for slot in tower(3)}
+    values[HEAD] = 0.75
+    depth = [0.0, 0.5, 1.0]
+    assert to_form(values) == {"embeddings": 0.5, "attention": depth, "mlp": depth, "norm": 0.5, "lm_head": 0.75}
+
+
+def test_no_form_tells_a_weight_from_its_bias() -> None:
+    values = {slot: float(slot.role.endswith(".bias")) for slot in tower(2)}
+    with pytest.raises(ValueError, match="q_proj of layer 0"):
+        to_form(values)

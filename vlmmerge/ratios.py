@@ -58,6 +58,45 @@ def fixed_ratios(slots: Iterable[Slot], parents: Sequence[str], ratios: Mapping[
     }
 
 
+def to_form(values: Mapping[Slot, float]) -> Form:
+    """Write one number a slot in the form of a recipe, from which `fixed_ratios` reads the same numbers again.
+
+    Args:
+        values: A number for every slot of a language tower.
+
+    Returns:
+        A number if all are equal, else a mapping of parts, and of roles where a part's differ.
+
+    Raises:
+        ValueError: Slots of one role and layer differ (`q_proj.weight` and `q_proj.bias`), which no form can say.
+    """
+    if len(set(values.values())) == 1:
+        return next(iter(values.values()))
+    by_role: dict[str, dict[int, float]] = {}
+    for slot, value in values.items():
+        layer = 0 if slot.layer is None else slot.layer
+        if by_role.setdefault(slot.short_role, {}).setdefault(layer, value) != value:
+            raise ValueError(f"{slot.short_role} of layer {slot.layer}")
+    num_layers = count_layers(values)
+    points = {role: _shortest(of_layers, num_layers) for role, of_layers in by_role.items()}
+    form: dict[str, Points] = {}
+    for part in _parts(values):
+        of_part = {role: points[role] for role in short_roles(slot for slot in values if slot.part == part)}
+        first, *others = of_part.values()
+        form |= {part: first} if all(other == first for other in others) else of_part
+    return form
+
+
+def _shortest(of_layers: Mapping[int, float], num_layers: int) -> Points:
+    """One number if that is enough, else one a layer; a layer that has none takes the one before."""
+    if len(set(of_layers.values())) == 1:
+        return next(iter(of_layers.values()))
+    points = [of_layers[min(of_layers)]]
+    for layer in range(1, num_layers):
+        points.append(of_layers.get(layer, points[-1]))
+    return points
+
+
 def _value(form: Form, slot: Slot, num_layers: int) -> float:
     """What a form says for a slot; at a control point, that point exactly."""
     points = _points(form, slot)

@@ -337,12 +337,34 @@ def load_recipe(
     faults = [fault for text in overrides if (fault := override(data, text))]
     written = copy.deepcopy(data.get("parents"))
     faults += _resolve_parents(data, path.absolute().parent)
+    return make_recipe(data, path, written, faults, extra_checks)
+
+
+def make_recipe(
+    data: dict[str, Any],
+    path: Path,
+    written_parents: dict[str, Any] | None = None,
+    faults: Sequence[str] = (),
+    extra_checks: Callable[[Recipe], list[str]] | None = None,
+) -> Recipe:
+    """Check the plain values of a recipe.
+
+    Args:
+        data: The values; parents that are local folders have absolute paths.
+        path: The file that they come from.
+        written_parents: The parents as that file writes them, if they have been made absolute.
+        faults: What is known to be wrong with it.
+        extra_checks: As `load_recipe` takes them.
+
+    Raises:
+        RecipeError: `faults`, or any fault found here.
+    """
     recipe, errors = _validate(data)
-    faults += [*(fault_line(error, SECTIONS) for error in errors), *_faults_between_sections(data)]
+    faults = [*faults, *(fault_line(error, SECTIONS) for error in errors), *_faults_between_sections(data)]
     if errors:
         recipe, _ = _validate(_without(data, [error["loc"] for error in errors]))
     if recipe is not None:
-        recipe._source, recipe._written_parents = path.absolute(), written
+        recipe._source, recipe._written_parents = path.absolute(), written_parents
         told = {line.partition(": ")[0] for line in faults}
         extra = extra_checks(recipe) if extra_checks else []
         faults += [line for line in extra if line.partition(": ")[0] not in told]

@@ -41,8 +41,13 @@ for _tag, _pattern, _first in (
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_pattern})$"), list(_first))
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path, what: str = "recipe", hint: str = "recipes/ holds recipes to start from") -> dict[str, Any]:
     """Read a mapping from a YAML file in UTF-8.
+
+    Args:
+        path: The file.
+        what: What kind of file is wanted, for messages.
+        hint: Where to find one, for messages.
 
     Returns:
         A new dict of plain JSON values; every key is text, as written.
@@ -50,17 +55,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         RecipeError: No such file, no YAML (with the line), or no mapping in it.
     """
-    hint = "recipes/ holds recipes to start from"
     try:
         data = _parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise RecipeError(f"no such recipe: {path}", hint=hint) from None
+        raise RecipeError(f"no such {what}: {path}", hint=hint) from None
     except OSError as error:
-        raise RecipeError(f"cannot read the recipe {path}: {error.strerror}", hint=hint) from error
+        raise RecipeError(f"cannot read the {what} {path}: {error.strerror}", hint=hint) from error
     except yaml.YAMLError as error:
         raise RecipeError(f"{path} is not YAML", details=[_problem(error)], hint="mend that line") from error
     except ValueError as error:
-        raise RecipeError(f"{path} is not a recipe", details=[str(error)], hint="write it as YAML in UTF-8") from error
+        raise RecipeError(f"{path} is not a {what}", details=[str(error)], hint="write it as YAML in UTF-8") from error
     if not isinstance(data, dict):
         found = "nothing" if data is None else f"a {type(data).__name__}"
         raise RecipeError(f"{path}: wanted a mapping of keys to values, found {found}", hint=hint)
