@@ -13,7 +13,9 @@ from vlmmerge import __version__
 from vlmmerge.cli import COMMANDS
 from vlmmerge.evalsets import load
 from vlmmerge.journal import read_journal
-from vlmmerge.run import winner_of
+from vlmmerge.mergekit import read_mergekit
+from vlmmerge.ratios import fixed_ratios
+from vlmmerge.run import choose_candidate, open_run, winner_of
 
 if TYPE_CHECKING:
     from conftest import Cli, WholeRun
@@ -142,6 +144,42 @@ def test_a_ratio_for_a_role_that_is_not_there_is_told_before_a_weight_is_read(
     assert (done.status, head) == (1, "error: blend.ratios does not fit the language tower")
     assert fault == '  blend.ratios.ja.weight.q_porj: no such part or role (did you mean "q_proj"?)'
     assert hint.startswith("hint: the parts are embeddings, attention, mlp, head; the roles are embed_tokens, ")
+
+
+def test_a_candidate_is_written_as_a_mergekit_file_that_reads_as_its_very_ratios(
+    cli: "Cli", whole_run: "WholeRun", tmp_path: Path
+) -> None:
+    done = cli.run("export", whole_run.folder, "--mergekit", tmp_path / "best.yaml", "--json")
+    assert done.status == 0, done.err
+    plan, _, records = open_run(whole_run.folder)
+    winner = choose_candidate(records, None)
+    assert json.loads(done.out) == {
+        "candidate": winner["index"], "score": winner["score"], "out": str(tmp_path / "best.yaml"),
+    }  # fmt: skip
+    title = f"# Candidate {winner['index']} of {whole_run.folder}, by vlmmerge {__version__}\n"
+    assert (tmp_path / "best.yaml").read_text().startswith(title)
+    recipe = read_mergekit(tmp_path / "best.yaml")
+    assert recipe.blend.method == "dare_ties" and recipe.parents.llms == {"ja-llm": plan.recipe.parents.llms["ja"]}
+    assert recipe.blend.ratios is not None
+    written = {name: ratio.model_dump() for name, ratio in recipe.blend.ratios.items()}
+    found = fixed_ratios(plan.anatomy.slots, ["vlm", "ja-llm"], written)
+    for slot, of_parents in plan.space.decode(winner["genome"]).items():
+        for parent, name in (("vlm", "vlm"), ("ja", "ja-llm")):
+            assert found[slot][name].weight == of_parents[parent].weight
+            assert found[slot][name].density == of_parents[parent].density
+
+
+def test_a_mergekit_file_that_cannot_be_written_is_told(cli: "Cli", whole_run: "WholeRun", tmp_path: Path) -> None:
+    done = cli.run("export", whole_run.folder, "--mergekit", tmp_path)
+    assert (done.status, done.message) == (
+        1,
+        f"error: cannot write {tmp_path}: Is a directory\nhint: check --mergekit",
+    )
+
+
+def test_an_export_needs_a_folder_or_a_mergekit_file_to_write(cli: "Cli", whole_run: "WholeRun") -> None:
+    done = cli.run("export", whole_run.folder)
+    assert done.status == 2 and "one of the arguments --out --mergekit is required" in done.err
 
 
 def test_a_dry_run_tells_the_cost_and_writes_nothing(cli: "Cli", recipe_file: Path, tmp_path: Path) -> None:

@@ -64,9 +64,13 @@ def make_parser() -> argparse.ArgumentParser:
     )
     evolve.add_argument("--dry-run", action="store_true", help="check everything and tell the cost; read no weights")
 
-    export = commands.add_parser("export", parents=[common], help="write a candidate as a Hugging Face folder")
+    export = commands.add_parser(
+        "export", parents=[common], help="write a candidate as a Hugging Face folder, or its ratios as a mergekit file"
+    )
     export.add_argument("run", type=Path, metavar="RUN")
-    export.add_argument("--out", type=Path, required=True, metavar="DIR")
+    what = export.add_mutually_exclusive_group(required=True)
+    what.add_argument("--out", type=Path, metavar="DIR", help="the Hugging Face folder")
+    what.add_argument("--mergekit", type=Path, metavar="FILE", help="the mergekit file, of the language towers")
     export.add_argument("--candidate", type=int, metavar="N", help="its number in the journal (default: the best)")
 
     evaluate = commands.add_parser("evaluate", parents=[common], help="score a model on evalsets")
@@ -129,13 +133,18 @@ def run_evolve(parsed: argparse.Namespace) -> Any:
 
 def run_export(parsed: argparse.Namespace) -> Any:
     from vlmmerge import console
-    from vlmmerge.run import choose_candidate, export_candidate, open_run
+    from vlmmerge.run import as_mergekit_file, choose_candidate, export_candidate, open_run
 
     plan, header, records = open_run(parsed.run)
     candidate = choose_candidate(records, parsed.candidate)
-    export_candidate(plan, header, records, candidate, parsed.out)
-    console.show_written([parsed.out])
-    return {"candidate": candidate["index"], "score": candidate["score"], "out": str(parsed.out)}
+    if parsed.mergekit:
+        title = f"Candidate {candidate['index']} of {parsed.run}, by vlmmerge {__version__}"
+        _write_text(parsed.mergekit, as_mergekit_file(plan, candidate, title), "--mergekit")
+    else:
+        export_candidate(plan, header, records, candidate, parsed.out)
+    out = parsed.mergekit or parsed.out
+    console.show_written([out])
+    return {"candidate": candidate["index"], "score": candidate["score"], "out": str(out)}
 
 
 def run_evaluate(parsed: argparse.Namespace) -> Any:
@@ -149,10 +158,7 @@ def run_evaluate(parsed: argparse.Namespace) -> Any:
         choices.append(EvalsetChoice(name=name, split=split or "held_out", samples=parsed.samples))
     results = evaluate_model(_model_folder(parsed.model), choices, parsed.metric, parsed.max_new_tokens)
     if parsed.out:
-        try:
-            parsed.out.write_text(json.dumps(results, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise VlmMergeError(f"cannot write {parsed.out}: {error.strerror}", hint="check --out") from None
+        _write_text(parsed.out, json.dumps(results, ensure_ascii=False, indent=2) + "\n", "--out")
         console.show_written([parsed.out])
     if not parsed.json:
         for name, result in results.items():
@@ -181,6 +187,13 @@ def run_evalsets(parsed: argparse.Namespace) -> Any:
     if not parsed.json:
         console.show_evalsets(described)
     return described
+
+
+def _write_text(file: Path, text: str, option: str) -> None:
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise VlmMergeError(f"cannot write {file}: {error.strerror}", hint=f"check {option}") from None
 
 
 def _run_folder(parsed: argparse.Namespace) -> Path:

@@ -9,6 +9,7 @@ Knows what follows what. Does not know how a candidate is made or scored, nor wh
 
 import functools
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from vlmmerge.evaluate import Evaluator, Plan, make_evaluate, make_plan, make_sp
 from vlmmerge.export import export
 from vlmmerge.genome import Ratios, encode
 from vlmmerge.journal import Journal, Record, best, make_header, read_journal
+from vlmmerge.mergekit import write_mergekit
 from vlmmerge.recipe import Recipe, fingerprint_fields
 
 JOURNAL, RECIPE, BEST = "journal.jsonl", "recipe.json", "best"
@@ -263,6 +265,18 @@ def export_candidate(plan: Plan, header: Record, records: list[Record], candidat
         "held_out": {"scores": of_it[-1]["scores"]} if of_it else {},
     }
     export(plan, ratios_of(plan, candidate), out, provenance)
+
+
+def as_mergekit_file(plan: Plan, candidate: Record, title: str) -> str:
+    """A candidate's ratios as the text of a mergekit file.
+
+    Raises:
+        RecipeError: mergekit cannot express the blend.
+    """
+    keys, vlm = plan.anatomy.keys, plan.checkpoints["vlm"]
+    dtypes = Counter(str(vlm.dtype(key)).removeprefix("torch.") for key in keys["vlm"].values())
+    ratios = plan.space.decode(candidate["genome"])
+    return write_mergekit(plan.recipe, keys["base"], ratios, dtypes.most_common(1)[0][0], title)
 
 
 def open_run(folder: Path) -> tuple[Plan, Record, list[Record]]:
