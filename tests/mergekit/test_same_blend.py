@@ -11,6 +11,7 @@ from mergekit.merge import run_merge
 from mergekit.options import MergeOptions
 from safetensors.torch import load_file, save_file
 
+from vlmmerge.blend.distance import DistanceMeter
 from vlmmerge.evaluate import make_plan
 from vlmmerge.export import blended_tensors
 from vlmmerge.mergekit import read_mergekit
@@ -68,7 +69,8 @@ def test_a_file_comes_to_the_same_language_tower(
     (tmp_path / "file.yaml").write_text(text.replace("VLM", str(parents / "vlm")))
     plan = make_plan(read_mergekit(tmp_path / "file.yaml"))
     # Of model_stock no ratio is read.
-    ours = dict(blended_tensors(plan, plan.fixed or plan.uniform(dict.fromkeys(plan.blended_parents, 1.0))))
+    ratios = plan.fixed or plan.uniform(dict.fromkeys(plan.blended_parents, 1.0))
+    ours = dict(blended_tensors(plan, ratios, DistanceMeter()))
 
     LoaderCache.loaders.clear()
     theirs = yaml.safe_load(text.replace("VLM", str(tower_of_vlm))) | {"dtype": "float32"}
