@@ -11,9 +11,9 @@ from mergekit.merge import run_merge
 from mergekit.options import MergeOptions
 from safetensors.torch import load_file, save_file
 
-from vlmmerge.blend.distance import DistanceMeter
-from vlmmerge.evaluate import make_plan
-from vlmmerge.export import blended_tensors
+from vlmmerge.anatomy import Slot
+from vlmmerge.blend import blend_slot
+from vlmmerge.evaluate import Plan, make_plan
 from vlmmerge.mergekit import read_mergekit
 from vlmmerge.mergekit.methods import COUNTERPARTS
 
@@ -55,6 +55,22 @@ def tower_of_vlm(parents: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
+def blended(plan: Plan) -> dict[Slot, torch.Tensor]:
+    """Every slot blended by the plan's own ratios, of which model_stock has none and needs none."""
+    ratios = plan.fixed or plan.uniform(dict.fromkeys(plan.blended_parents, 1.0))
+    tensors = {
+        slot: {name: checkpoint.read(plan.anatomy.keys[name][slot]) for name, checkpoint in plan.checkpoints.items()}
+        for slot in plan.anatomy.slots
+    }
+    return {
+        slot: blend_slot(
+            plan.recipe.blend.method, of_names.pop("base"), of_names, ratios[slot],
+            seed=0, slot=str(slot), options=plan.options,
+        )
+        for slot, of_names in tensors.items()
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("layout", [MODELS, SLICES], ids=["models", "slices"])
 @pytest.mark.parametrize("method", DETERMINISTIC)
 def test_a_file_comes_to_the_same_language_tower(
@@ -68,9 +84,7 @@ def test_a_file_comes_to_the_same_language_tower(
     text = text.replace("BASE", str(parents / "base")).replace("JA", str(parents / "ja-llm"))
     (tmp_path / "file.yaml").write_text(text.replace("VLM", str(parents / "vlm")))
     plan = make_plan(read_mergekit(tmp_path / "file.yaml"))
-    # Of model_stock no ratio is read.
-    ratios = plan.fixed or plan.uniform(dict.fromkeys(plan.blended_parents, 1.0))
-    ours = dict(blended_tensors(plan, ratios, DistanceMeter()))
+    ours = blended(plan)
 
     LoaderCache.loaders.clear()
     theirs = yaml.safe_load(text.replace("VLM", str(tower_of_vlm))) | {"dtype": "float32"}

@@ -205,6 +205,33 @@ def read_back(
     return read
 
 
+@pytest.mark.parametrize("method", ["ties", "linear", "slerp"])
+def test_embeddings_and_head_that_stay_the_vlms_are_written_as_weights(
+    method: str, make_models: Callable[[int], Path], as_mergekit_reads: Callable[..., Any]
+) -> None:
+    slots = language_tower(open_checkpoint(make_models(2) / "ours" / "base").shapes)
+    tensors = {slot: name for slot, name in slots.items() if slot.role not in ("embed_tokens.weight", "lm_head.weight")}
+    ratios = everywhere(tensors, vlm=Ratio(0.25, 0.5), a=Ratio(0.75, 0.5))
+    theirs = as_mergekit_reads(
+        write_mergekit(make(method, ("a",), embeddings="vlm"), tensors, ratios, "bfloat16", "t"), 2
+    )
+    for name, (per_model, shared) in theirs.items():
+        is_kept = name in ("model.embed_tokens.weight", "lm_head.weight")
+        if method == "slerp":
+            assert shared["t"] == (0.0 if is_kept else 0.75)
+        else:
+            assert [per_model[model]["weight"] for model in ("vlm", "a")] == ([1.0, 0.0] if is_kept else [0.25, 0.75])
+        if method == "ties":
+            assert {per_model[model]["density"] for model in ("vlm", "a")} == {1.0 if is_kept else 0.5}
+
+
+def test_methods_that_weigh_no_model_cannot_keep_embeddings() -> None:
+    tensors = tower(2)
+    with pytest.raises(RecipeError) as caught:
+        write_mergekit(make("model_stock", embeddings="vlm"), tensors, everywhere(tensors, vlm=1.0), "bfloat16", "t")
+    assert caught.value.details == ("blend.embeddings: vlm; mergekit's model_stock weighs no model",)
+
+
 def test_sce_leaves_out_models_of_weight_0_and_weighs_no_other(read_back: Callable[[str], Recipe]) -> None:
     tensors = tower(2)
     ratios = everywhere(tensors, vlm=1.0, a=0.0, b=1.0)
