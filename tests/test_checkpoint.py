@@ -229,3 +229,34 @@ def test_weights_that_cannot_be_blended_are_told(tmp_path: Path) -> None:
         f"{tmp_path}: `w` is stored as I8, wanted one of F64, F32, F16, BF16\n"
         "hint: quantized weights cannot be blended: use the unquantized checkpoint"
     )
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_not_finite_are_counted_as_they_are_read(tmp_path: Path, bad: float) -> None:
+    """A run went through all its candidates, and each of them failed."""
+    weights = torch.zeros(70, 3, dtype=torch.bfloat16)
+    (tmp_path / "config.json").write_text("{}")
+    tensors = {"good": weights.clone(), "w": weights.index_fill(0, torch.tensor([7, 69]), bad)}
+    save_file(tensors, tmp_path / "model.safetensors")
+    checkpoint = open_checkpoint(tmp_path)
+    assert torch.equal(checkpoint.read("good"), weights)
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.read("w")
+    counts = "6 NaN, 0 infinite" if bad != bad else "0 NaN, 6 infinite"
+    assert str(caught.value) == (
+        f"{tmp_path / 'model.safetensors'} is damaged: 6 of 210 weights are not finite\n"
+        f"  `w`: {counts}\n"
+        "hint: fetch the checkpoint again; a parent of weight 0 is left out of a blend"
+    )
+
+
+def test_a_file_that_is_cut_short_while_it_is_used_is_told(parents: Path, tmp_path: Path) -> None:
+    checkpoint = open_checkpoint(shutil.copytree(parents / "base", tmp_path / "base"))
+    info = checkpoint.tensors["model.norm.weight"]
+    os.truncate(info.file, info.end - 1)
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.read("model.norm.weight")
+    assert str(caught.value) == (
+        f"{info.file} is damaged: it ends before byte {info.end}, which its header promises\n"
+        "hint: fetch the checkpoint again"
+    )

@@ -22,7 +22,7 @@ from transformers import AutoModelForImageTextToText, AutoTokenizer
 
 from vlmmerge.anatomy import EMBEDDINGS, HEAD, KEEP_EMBEDDINGS
 from vlmmerge.blend import METHODS
-from vlmmerge.blend.live import write_rows
+from vlmmerge.blend.live import write_chunk, write_rows
 from vlmmerge.checkpoint import open_checkpoint
 from vlmmerge.errors import CheckpointError, ParentsError
 from vlmmerge.evaluate import Evaluator, Plan, make_blender, make_plan
@@ -625,7 +625,15 @@ def test_no_code_that_comes_with_a_tokenizer_is_run(tmp_path: Path) -> None:
 def test_live_rows_beyond_the_files_or_not_named_are_left_alone(num_live: int, rows: list[int] | None) -> None:
     named = list(range(8)) if rows is None else rows
     live, blended = torch.full((num_live, 3), -1.0), torch.arange(3.0 * len(named)).view(-1, 3)
-    write_rows(live, blended, None if rows is None else torch.tensor(rows))
+    at = None if rows is None else torch.tensor(rows)
+    write_rows(live, blended, at)
+    for length in (1, 2, 3, 5, 100):
+        by_chunks = torch.full((num_live, 3), -1.0)
+        parts = blended.view(-1).split(length)
+        assert sum(write_chunk(by_chunks, at, number * length, part) for number, part in enumerate(parts)) == (
+            blended.nbytes
+        )
+        assert torch.equal(by_chunks, live)
     for row in range(num_live):
         wanted = blended[named.index(row)] if row in named else torch.full((3,), -1.0)
         assert torch.equal(live[row], wanted)

@@ -6,6 +6,7 @@ Knows folders, hub ids, safetensors headers and byte ranges. Does not know what 
 import hashlib
 import json
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,16 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from vlmmerge.errors import CheckpointError
+from vlmmerge.finite import is_finite
 
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 # What a checkpoint needs besides its weights; README.md and repository files are not part of it.
 SIDE_FILES = ("*.json", "*.jinja", "*.txt", "*.model")
 # The safetensors format itself allows no longer header.
 LONGEST_HEADER = 100_000_000
+COUNTED_AT_ONCE = 2**22  # bytes
 
 
 @dataclass(frozen=True)
@@ -87,15 +89,56 @@ class Checkpoint:
         return DTYPES[name]
 
     def read(self, key: str) -> Tensor:
-        """Read one tensor into a new tensor on the CPU, in the dtype of the file."""
-        self.dtype(key)
-        with safe_open(self.tensors[key].file, framework="pt") as file:
-            return file.get_tensor(key)
+        """Read one tensor into a new tensor on the CPU, in the dtype of the file.
+
+        Raises:
+            CheckpointError: A dtype that cannot be blended, a value that is not finite, or a file that cannot be read.
+        """
+        info = self.tensors[key]
+        with info.file.open("rb") as file:
+            return self.read_part(key, file.fileno(), 0, math.prod(info.shape)).view(info.shape)
+
+    def read_part(self, key: str, descriptor: int, start: int, stop: int) -> Tensor:
+        """Read elements start..stop-1 of one tensor into a new flat tensor; several threads may read at once.
+
+        Args:
+            key: The tensor's key.
+            descriptor: Of its opened file.
+
+        Raises:
+            CheckpointError: As `read`.
+        """
+        info, dtype = self.tensors[key], self.dtype(key)
+        if start == stop:
+            return torch.empty(0, dtype=dtype)
+        first, end = (info.start + place * dtype.itemsize for place in (start, stop))
+        part = torch.frombuffer(read_bytes(info.file, descriptor, first, end), dtype=dtype)
+        if not is_finite(part):
+            raise self._damaged(key, descriptor)
+        return part
+
+    def _damaged(self, key: str, descriptor: int) -> CheckpointError:
+        """What to say of a tensor that is known to hold values that are not finite."""
+        info, dtype = self.tensors[key], self.dtype(key)
+        num_nan = num_infinite = 0
+        for start in range(info.start, info.end, COUNTED_AT_ONCE):
+            raw = read_bytes(info.file, descriptor, start, min(start + COUNTED_AT_ONCE, info.end))
+            part = torch.frombuffer(raw, dtype=dtype)
+            num_nan += int(part.isnan().sum())
+            num_infinite += int(part.isinf().sum())
+        return CheckpointError(
+            f"{info.file} is damaged: {num_nan + num_infinite:,} of {math.prod(info.shape):,} weights are not finite",
+            details=[f"`{key}`: {num_nan:,} NaN, {num_infinite:,} infinite"],
+            hint="fetch the checkpoint again; a parent of weight 0 is left out of a blend",
+        )
+
+    @property
+    def weight_files(self) -> list[Path]:
+        return sorted({info.file for info in self.tensors.values()})
 
     def files(self) -> list[Path]:
         """All files that make the checkpoint, sorted: weights, configs, tokenizer, processor."""
-        weights = {info.file for info in self.tensors.values()}
-        return sorted(weights | {path for pattern in SIDE_FILES for path in self.folder.glob(pattern)})
+        return sorted({*self.weight_files, *(path for pattern in SIDE_FILES for path in self.folder.glob(pattern))})
 
     @cached_property
     def checksum(self) -> str:
@@ -154,6 +197,28 @@ def read_header(file: Path) -> Iterator[tuple[str, TensorInfo]]:
         if info.dtype in DTYPES and info.num_bytes != math.prod(info.shape) * DTYPES[info.dtype].itemsize:
             raise _damaged(file, f"`{key}` of shape {info.shape} in {info.dtype} cannot have {info.num_bytes} bytes")
     yield from found
+
+
+def read_bytes(file: Path, descriptor: int, start: int, end: int) -> bytearray:
+    """Read bytes start..end-1 of an opened file.
+
+    A plain read rather than a memory map: mapped pages count as the process's own memory, and where the disk fails or
+    the file is cut short while it is used, a map kills the process without a word.
+
+    Raises:
+        CheckpointError: The file cannot be read, or ends too soon.
+    """
+    raw = bytearray(end - start)
+    left = memoryview(raw)
+    while left:
+        try:
+            num_read = os.preadv(descriptor, [left], end - len(left))
+        except OSError as error:
+            raise CheckpointError(f"{file} cannot be read: {error.strerror}", hint="check the disk") from None
+        if num_read == 0:
+            raise _damaged(file, f"it ends before byte {end}, which its header promises")
+        left = left[num_read:]
+    return raw
 
 
 def _tensor_info(file: Path, entry: dict[str, Any], data_start: int) -> TensorInfo:

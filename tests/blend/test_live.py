@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from vlmmerge.anatomy import Slot
 from vlmmerge.blend import METHODS, Options, blend_slot
-from vlmmerge.blend.live import LiveBlender, is_finite
+from vlmmerge.blend.live import LiveBlender
 from vlmmerge.errors import VlmMergeError
+from vlmmerge.finite import is_finite
 from vlmmerge.genome import Ratios, build_space
 from vlmmerge.ratios import fixed_ratios
 

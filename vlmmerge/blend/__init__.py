@@ -25,8 +25,9 @@ def blend_slot(
     seed: int,
     slot: str,
     options: Options = DEFAULTS,
+    start: int = 0,
 ) -> Tensor:
-    """Blend one slot.
+    """Blend one slot, or a chunk of one by a method that is elementwise.
 
     Args:
         method: A name in `METHODS`.
@@ -36,6 +37,7 @@ def blend_slot(
         seed: For the masks of methods that draw them.
         slot: The slot's name, for the masks.
         options: What holds for the whole blend.
+        start: The chunk's first element, counted through the slot, for the masks.
 
     Returns:
         A new float32 tensor. All weights 0: `base`, bit for bit. One parent with weight 1, density 1 and lambda 1 (in
@@ -51,7 +53,7 @@ def blend_slot(
     tensors, of_parents = [parents[name] for name in names], [ratios[name] for name in names]
     if (source := _copied(chosen, base, tensors, of_parents, options)) is not None:
         return source.to(torch.float32, copy=True)
-    draws = [_draw(seed, name, slot, base) for name in names]
+    draws = [_draw(seed, name, slot, base, start) for name in names]
     return chosen.function(base, tensors, of_parents, draws, options)
 
 
@@ -76,17 +78,17 @@ def _copied(
 
 def _is_whole(method: Method, ratio: Ratio, options: Options) -> bool:
     """Whether a parent that takes part alone comes back."""
-    if method.is_mean and options.normalize is not False:
+    if method.is_mean and (options.normalize is not False or "normalize" not in method.options):
         return True
     is_dense = ratio.density == 1.0 or "density" not in method.parameters
     is_one = ratio.weight == 1.0 or options.normalize is True
     return is_dense and is_one and options.lambda_ == 1.0
 
 
-def _draw(seed: int, parent: str, slot: str, base: Tensor) -> Draw:
+def _draw(seed: int, parent: str, slot: str, base: Tensor, start: int) -> Draw:
     def draw(probability: float | Tensor) -> Tensor | None:
         if isinstance(probability, float) and probability == 1.0:
             return None
-        return keep_mask(seed, parent, slot, base.shape, probability, device=base.device)
+        return keep_mask(seed, parent, slot, base.shape, probability, start=start, device=base.device)
 
     return draw

@@ -26,7 +26,14 @@ MIX_2 = _signed(0x94D049BB133111EB)
 
 
 def keep_mask(
-    seed: int, parent: str, slot: str, shape: torch.Size, density: float | Tensor, *, device: torch.device | None = None
+    seed: int,
+    parent: str,
+    slot: str,
+    shape: torch.Size,
+    density: float | Tensor,
+    *,
+    start: int = 0,
+    device: torch.device | None = None,
 ) -> Tensor:
     """Draw which elements of a parent's slot are kept: each by itself, with probability `density`.
 
@@ -34,9 +41,10 @@ def keep_mask(
         seed: The blend's seed, any integer.
         parent: The parent's name.
         slot: The slot's name.
-        shape: The slot's shape.
+        shape: The slot's shape, or that of a chunk of it.
         density: Probability of being kept, in (0, 1], one for all or a tensor of `shape` on `device`; rounded up to a
             multiple of 2**-32. At 1 everything is kept.
+        start: The chunk's first element, counted through the slot.
         device: Where the mask is made; its bits do not depend on it.
 
     Returns:
@@ -45,16 +53,16 @@ def keep_mask(
     if isinstance(density, float) and math.ceil(density * 2**32) >= 2**32:
         return torch.ones(shape, dtype=torch.bool, device=device)
     keep = torch.empty(math.prod(shape), dtype=torch.bool, device=device)
-    for first, words in _words(stream_key(seed, parent, slot), 0, keep.numel(), keep.device):
-        chunk = slice(first, first + words.numel())
-        torch.lt(words, _bound(density, chunk), out=keep[chunk])
+    for first, words in _words(stream_key(seed, parent, slot), start, start + keep.numel(), keep.device):
+        there = slice(first - start, first - start + words.numel())
+        torch.lt(words, _bound(density, there), out=keep[there])
     return keep.view(shape)
 
 
-def _bound(density: float | Tensor, chunk: slice) -> int | Tensor:
-    """The number below which an element's word keeps it; of a tensor those of a chunk, exact in float64."""
+def _bound(density: float | Tensor, there: slice) -> int | Tensor:
+    """The number below which an element's word keeps it; of a tensor those of a part, exact in float64."""
     if isinstance(density, Tensor):
-        return density.flatten()[chunk].double().mul_(2**32).ceil_().sub_(2**31)
+        return density.flatten()[there].double().mul_(2**32).ceil_().sub_(2**31)
     return math.ceil(density * 2**32) - 2**31
 
 

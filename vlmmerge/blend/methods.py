@@ -94,6 +94,8 @@ class Method:
         options: The options that it uses, as a recipe calls them.
         uses_base: Whether the base takes part; where it does, the base comes back when no parent takes part.
         is_mean: Whether a parent that takes part alone comes back, whatever its weight.
+        is_elementwise: Whether each element of the blend comes from that element of base, parents and masks alone,
+            unless `rescale: l1` wants norms of whole slots.
         least_parents: How many parents it needs.
         most_parents: How many it can take.
     """
@@ -104,6 +106,7 @@ class Method:
     options: tuple[str, ...] = ()
     uses_base: bool = True
     is_mean: bool = False
+    is_elementwise: bool = False
     least_parents: int = 1
     most_parents: float = math.inf
 
@@ -404,12 +407,12 @@ _ELECTION = ("majority_sign_method", "majority_sign_tie")
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
-        Method("linear", linear, ("weight",), ("normalize",), uses_base=False, is_mean=True),
+        Method("linear", linear, ("weight",), ("normalize",), uses_base=False, is_mean=True, is_elementwise=True),
         Method("slerp", slerp, ("weight",), uses_base=False, is_mean=True, least_parents=2, most_parents=2),
-        Method("task_arithmetic", task_arithmetic, ("weight",), _SUM),
+        Method("task_arithmetic", task_arithmetic, ("weight",), _SUM, is_elementwise=True),
         Method("ties", ties, ("weight", "density"), (*_SUM, "rescale", *_ELECTION)),
-        Method("dare", dare, ("weight", "density"), (*_SUM, "rescale")),
-        Method("dare_ties", dare_ties, ("weight", "density"), (*_SUM, "rescale", *_ELECTION)),
+        Method("dare", dare, ("weight", "density"), (*_SUM, "rescale"), is_elementwise=True),
+        Method("dare_ties", dare_ties, ("weight", "density"), (*_SUM, "rescale", *_ELECTION), is_elementwise=True),
         Method("breadcrumbs", breadcrumbs, ("weight", "density", "gamma"), (*_SUM, "rescale")),
         Method("breadcrumbs_ties", breadcrumbs_ties, ("weight", "density", "gamma"), (*_SUM, "rescale", *_ELECTION)),
         Method("della", della, ("weight", "density", "epsilon"), (*_SUM, "rescale")),

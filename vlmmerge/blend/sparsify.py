@@ -50,11 +50,15 @@ def keep_band(delta: Tensor, density: float, gamma: float) -> Tensor:
     >>> keep_band(torch.tensor([3.0, -1.0, 0.5, -4.0]), 0.5, 0.25)
     tensor([ 3., -1.,  0.,  0.])
     """
-    num_elements = delta.numel()
-    num_kept = int(density * num_elements)
-    num_outliers = min(int(gamma * num_elements), num_elements - num_kept)
+    num_outliers, num_kept = numbers_in_band(delta.numel(), density, gamma)
     outliers = keep_largest(delta.clone(), num_outliers)
     return keep_largest(delta, num_outliers + num_kept).sub_(outliers)
+
+
+def numbers_in_band(num_elements: int, density: float, gamma: float) -> tuple[int, int]:
+    """How many outliers `keep_band` drops, and how many elements it keeps."""
+    num_kept = int(density * num_elements)
+    return min(int(gamma * num_elements), num_elements - num_kept), num_kept
 
 
 def keep_largest(delta: Tensor, num_kept: int) -> Tensor:

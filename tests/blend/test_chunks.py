@@ -1,0 +1,268 @@
+"""Chunks give the bits of the plain formulas on whole slots, whatever their length, the threads and the order."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TypeVar
+
+import pytest
+import torch
+from torch import Tensor
+
+from vlmmerge.blend import DEFAULTS, METHODS, Options, blend_slot, chunks, cuts
+from vlmmerge.blend.chunks import SlotWork, blend_in_chunks
+from vlmmerge.blend.cuts import find_cut
+from vlmmerge.blend.sparsify import trim
+from vlmmerge.blend.workers import Workers
+from vlmmerge.errors import VlmMergeError
+from vlmmerge.genome import Ratio
+
+T = TypeVar("T")
+SLOT = "layers.3.mlp.gate_proj.weight"
+SHAPE = (61, 67)
+NAMES = ("vlm", "ja", "en")
+RATIOS = {
+    "sparse": [Ratio(0.9, 0.5, 0.02, 0.1), Ratio(0.41, 0.3, 0.6, 0.3), Ratio(-0.77, 0.8, 0.1, 0.2)],
+    "sparse and positive": [Ratio(0.9, 0.5), Ratio(0.41, 0.3, 0.01, 0.15), Ratio(0.77, 0.8, 0.5, 0.5)],
+    "one parent": [Ratio(0.0, 0.5), Ratio(0.41, 0.3, 0.1, 0.2), Ratio(0.0, 0.8)],
+    "one of them whole": [Ratio(1.0, 1.0), Ratio(0.0, 0.3), Ratio(0.0, 0.8)],
+    "all dense": [Ratio(0.9, 1.0, 0.1, 0.1), Ratio(0.41), Ratio(0.77)],
+    "next to nothing kept": [Ratio(0.9, 1e-5), Ratio(0.41, 1e-3), Ratio(0.77, 0.9999, 0.5)],
+}
+OPTIONS = {
+    "normalize": Options(normalize=True),
+    "not normalized": Options(normalize=False),
+    "rescaled": Options(rescale=True),
+    "rescaled by norm": Options(rescale="l1", lambda_=0.7),
+    "not rescaled": Options(rescale=False),
+    "elected otherwise": Options(majority_sign_method="frequency", majority_sign_tie="positive", lambda_=-1.3),
+    "selected": Options(select_topk=0.4, filter_wise=True),
+}
+
+
+@pytest.fixture(scope="module", params=[1, 2, 3])
+def workers(request: pytest.FixtureRequest) -> Iterator[Workers]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    made = Workers()
+    torch.set_num_threads(before)
+    yield made
+    made.close()
+
+
+def towers(dtype: torch.dtype, kind: str = "noise") -> list[Tensor]:
+    """A base and three parents, with -0.0 among them; `coarse` differences have many equal magnitudes."""
+    generator = torch.Generator().manual_seed(0)
+    base = torch.randn(SHAPE, generator=generator)
+    steps = [torch.randn(SHAPE, generator=generator) * 0.1 for _ in NAMES]
+    if kind == "coarse":
+        base, steps = (base * 4).round() / 4, [(step * 20).round() / 4 for step in steps]
+    made = [tensor.to(dtype) for tensor in [base, *(base + step for step in steps)]]
+    for tensor in made:
+        tensor[::5, ::3] = -0.0
+    return made
+
+
+def taken(method: str, of_parents: list[T]) -> dict[str, T]:
+    """By name, as many as the method takes."""
+    return dict(list(zip(NAMES, of_parents, strict=True))[: int(min(METHODS[method].most_parents, 3))])
+
+
+def outcome(blend: Callable[[], Tensor]) -> Tensor | str:
+    """The blended tensor, or why there is none."""
+    try:
+        return blend()
+    except VlmMergeError as error:
+        return str(error)
+
+
+def check_chunks(
+    method: str, ratios: list[Ratio], kind: str, dtype: torch.dtype, workers: Workers, options: Options
+) -> None:
+    base, *parents = tensors = towers(dtype, kind)
+    of_parents, of_ratios = taken(method, parents), taken(method, ratios)
+    whole = outcome(
+        lambda: blend_slot(method, base, of_parents, of_ratios, seed=3, slot=SLOT, options=options).to(dtype)
+    )
+    chunked = outcome(lambda: blend_chunked(method, tensors, ratios, dtype, workers, options))
+    if isinstance(whole, str) or isinstance(chunked, str):
+        assert chunked == whole and method in ("sce", "linear", "slerp")
+    else:
+        assert same_bits(chunked, whole)
+
+
+def cut_everywhere(monkeypatch: pytest.MonkeyPatch, length: int) -> None:
+    monkeypatch.setattr(chunks, "CHUNK", length)
+    monkeypatch.setattr(chunks, "TASK", 2 * length)
+    monkeypatch.setattr(cuts, "SMALLEST_PIECE", length)
+
+
+def blend_chunked(
+    method: str,
+    tensors: list[Tensor],
+    ratios: list[Ratio],
+    dtype: torch.dtype,
+    workers: Workers,
+    options: Options = DEFAULTS,
+) -> Tensor:
+    written = torch.full(SHAPE, torch.nan, dtype=dtype)
+
+    def write(start: int, chunk: Tensor) -> int:
+        written.view(-1)[start : start + chunk.numel()] = chunk
+        return chunk.nbytes
+
+    base, *parents = (partial(lambda flat, start, stop: flat[start:stop], tensor.flatten()) for tensor in tensors)
+    of_parents, of_ratios = taken(method, parents), taken(method, ratios)
+    work = SlotWork(SLOT, torch.Size(SHAPE), dtype, base, of_parents, of_ratios, write)
+    num_bytes = sum(blend_in_chunks(method, 3, options, [work], workers))
+    assert num_bytes == written.numel() * written.element_size()
+    return written
+
+
+def same_bits(one: Tensor, two: Tensor) -> bool:
+    integers = {2: torch.int16, 4: torch.int32}[one.element_size()]
+    return one.dtype == two.dtype and torch.equal(one.view(integers), two.view(integers))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("ratios", RATIOS.values(), ids=RATIOS)
+@pytest.mark.parametrize("kind", ["noise", "coarse"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
+@pytest.mark.parametrize("length", [333, 10**6])
+def test_chunks_give_the_bits_of_the_whole_slot(
+    method: str,
+    ratios: list[Ratio],
+    kind: str,
+    dtype: torch.dtype,
+    length: int,
+    workers: Workers,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cut_everywhere(monkeypatch, length)
+    check_chunks(method, ratios, kind, dtype, workers, DEFAULTS)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("ratios", RATIOS.values(), ids=RATIOS)
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize("workers", [2], indirect=True)
+def test_chunks_give_the_bits_of_the_whole_slot_with_any_options(
+    method: str, ratios: list[Ratio], options: Options, workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut_everywhere(monkeypatch, 333)
+    check_chunks(method, ratios, "coarse", torch.bfloat16, workers, options)
+
+
+def test_every_method_that_is_not_elementwise_is_known_by_its_whole_slots_or_by_a_plan() -> None:
+    assert {name for name in chunks.PLANS if METHODS[name].is_elementwise} == set()
+    assert set(chunks.PLANS) <= set(METHODS)
+
+
+@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.is_elementwise])
+def test_elementwise_methods_give_each_element_from_itself_alone(method: str) -> None:
+    base, *parents = towers(torch.float32)
+    ratios = dict(zip(NAMES, RATIOS["sparse"], strict=True))
+    whole = blend_slot(method, base, dict(zip(NAMES, parents, strict=True)), ratios, seed=1, slot=SLOT).flatten()
+    for start, stop in itertools.pairwise([0, 1, 8, 700, base.numel()]):
+        piece = {name: parent.flatten()[start:stop] for name, parent in zip(NAMES, parents, strict=True)}
+        blended = blend_slot(method, base.flatten()[start:stop], piece, ratios, seed=1, slot=SLOT, start=start)
+        assert same_bits(blended, whole[start:stop])
+
+
+def test_a_parent_of_weight_0_is_never_read_nor_is_a_base_that_takes_no_part(workers: Workers) -> None:
+    def refuse(start: int, stop: int) -> Tensor:
+        raise AssertionError("read")
+
+    ones = torch.ones(4)
+    work = SlotWork(
+        SLOT, torch.Size([4]), torch.float32, refuse, {"vlm": refuse, "ja": lambda start, stop: ones[start:stop]},
+        {"vlm": Ratio(0.0), "ja": Ratio(0.5)}, lambda start, chunk: chunk.nbytes,
+    )  # fmt: skip
+    assert list(blend_in_chunks("linear", 0, DEFAULTS, [work], workers)) == [16]
+
+
+def test_a_blend_that_is_not_finite_names_its_slot_and_nothing_after_it_is_written(workers: Workers) -> None:
+    written: list[str] = []
+
+    def write(number: int, start: int, chunk: Tensor) -> int:
+        written.append(f"slot {number}")
+        return chunk.nbytes
+
+    works = [
+        SlotWork(
+            f"slot {number}", torch.Size([4]), torch.float16, lambda start, stop: torch.zeros(stop - start),
+            {"vlm": lambda start, stop: torch.ones(stop - start)}, {"vlm": Ratio(1e9 if number == 5 else 0.5)},
+            partial(write, number),
+        )
+        for number in range(500)
+    ]  # fmt: skip
+    with pytest.raises(VlmMergeError) as caught:
+        list(blend_in_chunks("task_arithmetic", 0, DEFAULTS, works, workers))
+    assert str(caught.value) == (
+        "slot 5: blending by task_arithmetic gives values that are not finite in torch.float16\n"
+        "  vlm: weight 1e+09, density 1\n"
+        "hint: smaller weights or a higher density may do; look for damaged parents"
+    )
+    assert "slot 4" in written and "slot 499" not in written
+
+
+@pytest.mark.parametrize("num_elements", [2, 5, 1000, 30001])
+@pytest.mark.parametrize("kind", ["normal", "coarse", "few values", "mostly zero", "denormal"])
+@pytest.mark.parametrize("piece", [37, 1000, 2**18])
+def test_a_cut_trims_as_the_whole_task_vector_is_trimmed(
+    num_elements: int, kind: str, piece: int, workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cuts, "SMALLEST_PIECE", piece)
+    generator = torch.Generator().manual_seed(num_elements)
+    noise = torch.randn(num_elements, generator=generator)
+    deltas: dict[str, Callable[[], Tensor]] = {
+        "normal": lambda: noise,
+        "coarse": lambda: noise.bfloat16().float() - noise.roll(1).bfloat16().float(),
+        "few values": lambda: (noise * 2).round() * 1e-3,
+        "mostly zero": lambda: noise * (noise.abs() > 1.5),
+        "denormal": lambda: noise * 1e-40,
+    }
+    delta = deltas[kind]()
+    for density in (0.001, 0.1, 0.5, 0.77, 0.999):
+        num_kept = int(density * num_elements)
+        if 0 < num_kept < num_elements:
+            cut = find_cut(lambda start, stop: delta[start:stop].clone(), num_elements, num_kept, workers)
+            trimmed = [cut.trim(delta[at : at + 999].clone(), at) for at in range(0, num_elements, 999)]
+            assert same_bits(torch.cat(trimmed), trim(delta.clone(), density))
+
+
+def test_results_come_in_the_tasks_order_though_tasks_are_drawn_only_a_few_ahead(workers: Workers) -> None:
+    drawn = 0
+
+    def tasks() -> Iterator[Callable[[], int]]:
+        nonlocal drawn
+        for number in range(1000):
+            drawn += 1
+            yield lambda number=number: number  # type: ignore[misc]
+
+    results = workers.map(tasks())
+    assert [next(results) for _ in range(10)] == list(range(10))
+    assert drawn < 10 + 10 * workers.num_threads
+    assert list(results) == list(range(10, 1000))
+
+
+def test_drawing_a_task_may_itself_share_out_tasks(workers: Workers) -> None:
+    def tasks() -> Iterator[Callable[[], int]]:
+        for number in range(20):
+            total = sum(workers.map([lambda number=number: number] * 3))  # type: ignore[misc]
+            yield lambda total=total: total  # type: ignore[misc]
+
+    assert list(workers.map(tasks())) == [3 * number for number in range(20)]
+
+
+def test_workers_leave_torchs_threads_as_they_were() -> None:
+    before = torch.get_num_threads()
+    try:
+        for num_threads in (1, 2, 3):
+            torch.set_num_threads(num_threads)
+            workers = Workers()
+            assert torch.get_num_threads() == workers.num_threads == num_threads
+            assert list(workers.map([torch.get_num_threads] * 10)) == [1] * 10
+            workers.close()
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,115 @@
+"""Where TIES and Breadcrumbs cut a slot's task vector, found in passes over pieces of it: none holds more than a few.
+
+Knows magnitudes and their ranks. Does not know how a task vector is made, nor what becomes of what is kept.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+from vlmmerge.blend.workers import Workers
+
+Read = Callable[[int, int], Tensor]
+"""Reads elements start..stop-1 of a slot as a flat tensor."""
+
+# More pieces share out better over the workers, but each keeps a histogram of 256 KiB for a while.
+SMALLEST_PIECE, MOST_PIECES = 2**18, 128
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What of a task vector is dropped: magnitudes up to `bound`; from element `last_part` on, up to `last_bound`.
+
+    The bounds differ where several elements have the magnitude of the last rank that is kept: the first of them stay.
+    """
+
+    bound: float
+    last_bound: float
+    last_part: int
+
+    def trim(self, delta: Tensor, start: int) -> Tensor:
+        """Zero what is dropped, in place.
+
+        Args:
+            delta: Elements of the task vector from `start` on: flat, float32.
+            start: The first one's place in the slot.
+
+        Returns:
+            `delta`, with the bits that `sparsify.keep_largest` gives on the whole task vector.
+        """
+        split = min(max(self.last_part - start, 0), delta.numel())
+        for part, bound in ((delta[:split], self.bound), (delta[split:], self.last_bound)):
+            torch.hardshrink(part, bound, out=part)
+        return delta
+
+
+def find_cut(read_delta: Read, num_elements: int, num_kept: int, workers: Workers) -> Cut:
+    """Find the cut that keeps the largest magnitudes of a task vector; among equal ones the first are kept.
+
+    The upper 16 bits of all magnitudes are counted, then the lower 16 of those that share the last rank's upper ones:
+    non-negative floats sort as their bits do. NaN counts as larger than any number.
+
+    Args:
+        read_delta: Reads the task vector as a new float32 tensor. It is called up to three times for each element.
+        num_elements: The task vector's length.
+        num_kept: How many elements to keep, in [1, num_elements - 1].
+        workers: They share the pieces.
+    """
+    pieces = pieces_of(num_elements)
+    rank = num_elements - num_kept + 1  # of the smallest magnitude that is kept, from below
+    upper_counts = _sum(workers.map(partial(_count_upper, read_delta, *piece) for piece in pieces))
+    up_to_upper = upper_counts.cumsum(0)
+    upper = int(torch.searchsorted(up_to_upper, rank))
+    of_pieces = list(workers.map(partial(_count_lower, read_delta, upper, *piece) for piece in pieces))
+    up_to_lower = _sum(of_pieces).cumsum(0) + (up_to_upper[upper] - upper_counts[upper])
+    lower = int(torch.searchsorted(up_to_lower, rank))
+    bits = upper << 16 | lower
+    num_equal_kept = num_kept - (num_elements - int(up_to_lower[lower]))
+    last_part = _place_after(read_delta, bits, num_equal_kept, pieces, [int(counts[lower]) for counts in of_pieces])
+    return Cut(_float_of(max(bits - 1, 0)), _float_of(bits), last_part)
+
+
+def pieces_of(num_elements: int) -> list[tuple[int, int]]:
+    """Cut a slot into (start, stop) of equal length, but for the last."""
+    length = max(SMALLEST_PIECE, -(-num_elements // MOST_PIECES))
+    return [(start, min(start + length, num_elements)) for start in range(0, num_elements, length)]
+
+
+def _count_upper(read_delta: Read, start: int, stop: int) -> Tensor:
+    return torch.bincount(_bits(read_delta(start, stop)) >> 16, minlength=2**15)
+
+
+def _count_lower(read_delta: Read, upper: int, start: int, stop: int) -> Tensor:
+    bits = _bits(read_delta(start, stop))
+    lower = bits[bits >> 16 == upper].bitwise_and_(2**16 - 1)
+    return torch.bincount(lower, minlength=2**16).to(torch.int32)
+
+
+def _place_after(
+    read_delta: Read, bits: int, count: int, pieces: Sequence[tuple[int, int]], counts: Sequence[int]
+) -> int:
+    """The place after the `count`-th element of magnitude `bits`; `counts` tells how many each piece has."""
+    up_to = list(accumulate(counts))
+    number = next(number for number, total in enumerate(up_to) if total >= count)
+    start, stop = pieces[number]
+    equal = (_bits(read_delta(start, stop)) == bits).nonzero()
+    return start + int(equal[count - 1 - (up_to[number] - counts[number])]) + 1
+
+
+def _bits(delta: Tensor) -> Tensor:
+    return delta.abs_().view(torch.int32)
+
+
+def _float_of(bits: int) -> float:
+    return float(torch.tensor(bits, dtype=torch.int32).view(torch.float32))
+
+
+def _sum(tensors: Iterable[Tensor]) -> Tensor:
+    total = torch.zeros((), dtype=torch.int64)
+    for tensor in tensors:
+        total = total + tensor
+    return total

@@ -1,0 +1,65 @@
+"""Threads that share out work: each computes alone on its own piece, so that a piece stays in its core's cache.
+
+torch's own threads would split every single operation instead, and pass each piece from core to core. Knows tasks. Does
+not know what they do.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+
+T = TypeVar("T")
+
+# Tasks that wait for each worker: enough for no worker to idle while the main thread does something else.
+AHEAD = 8
+
+
+class Workers:
+    """As many threads as torch uses here (`OMP_NUM_THREADS`, else the cores)."""
+
+    def __init__(self) -> None:
+        self.num_threads = torch.get_num_threads()
+        self._pool = ThreadPoolExecutor(self.num_threads)
+        # Each worker runs torch on itself alone. The setting is a thread's own, but for MKL's part, which is everyone's
+        # and so is set back here once all workers have begun. Asking first keeps torch from setting a thread's number
+        # once more at its first operation.
+        all_begun = threading.Barrier(self.num_threads)
+
+        def begin(_: int) -> None:
+            torch.get_num_threads()
+            torch.set_num_threads(1)
+            all_begun.wait()
+
+        list(self._pool.map(begin, range(self.num_threads)))
+        torch.set_num_threads(self.num_threads)
+
+    def map(self, tasks: Iterable[Callable[[], T]]) -> Iterator[T]:
+        """Run tasks side by side and yield their results in the tasks' order.
+
+        Tasks are drawn on this thread, no more than a few ahead of what is yielded, and drawing one may itself `map`.
+
+        Raises:
+            Exception: Whatever the first task in order that fails raises; no later one is begun after that.
+        """
+        waiting: deque[Future[T]] = deque()
+        try:
+            for task in tasks:
+                waiting.append(self._pool.submit(task))
+                if len(waiting) > AHEAD * self.num_threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+            for future in waiting:
+                if not future.cancelled():
+                    future.exception()
+
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.shutdown()
