@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText
 
-from vlmmerge.blend import METHODS, Options
+from vlmmerge.blend import METHODS, Options, chunks, cuts
 from vlmmerge.checkpoint import open_checkpoint
 from vlmmerge.errors import RunError, VlmMergeError
 from vlmmerge.evaluate import Plan, make_blender, make_plan
@@ -100,6 +100,18 @@ def test_the_options_of_the_recipe_reach_the_live_model_and_the_export(parents: 
         made.append(files_of(tmp_path / name)[WEIGHTS])
     assert made[0] != made[1]
     assert plan.options == Options(lambda_=0.5, rescale="l1")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_chunks_that_cut_through_every_slot_give_the_same_files(
+    parents: Path, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of(parents, method)
+    export(plan, some_ratios(plan), tmp_path / "whole", {})
+    for module, name, length in ((chunks, "CHUNK", 100), (chunks, "TASK", 300), (cuts, "SMALLEST_PIECE", 250)):
+        monkeypatch.setattr(module, name, length)
+    export(plan, some_ratios(plan), tmp_path / "chunks", {})
+    assert files_of(tmp_path / "chunks") == files_of(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -236,10 +248,11 @@ def two_exports(parents: Path, tmp_path_factory: pytest.TempPathFactory) -> list
     return [files_of(folder / "0"), files_of(folder / "1")]
 
 
-def test_an_export_stopped_at_any_moment_leaves_a_whole_folder_or_none(
+def test_an_export_stopped_at_any_moment_leaves_the_old_folder_or_the_new_one(
     two_exports: list[dict[str, Any]], recipe_file: Path, tmp_path: Path
 ) -> None:
-    """A kill while the earlier export was removed left half of it, which the next export then refused to replace."""
+    """A kill while the earlier export was removed left half of it, which the next export then refused to replace; one
+    while it was moved aside left nothing at all."""
     rng, out = random.Random(0), tmp_path / "out"
     command = [sys.executable, "-c", EXPORT_FOR_EVER, str(recipe_file), str(out)]
     process = subprocess.Popen(command, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, text=True)
@@ -249,11 +262,11 @@ def test_an_export_stopped_at_any_moment_leaves_a_whole_folder_or_none(
         time.sleep(rng.uniform(0, 0.02))
         process.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, process.pid, os.WSTOPPED)
-        found.append(files_of(out) if out.exists() else None)
+        found.append(files_of(out))
         process.send_signal(signal.SIGCONT)
     process.kill()
     process.communicate()
-    assert all(files in (None, *two_exports) for files in found)
+    assert all(files in two_exports for files in found)
     assert all(files in found for files in two_exports), "both were met"
     plan = make_plan(load_recipe(recipe_file))
     export(plan, plan.uniform({"vlm": 1.0}), out, {"candidate": {"index": 1}})

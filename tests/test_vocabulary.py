@@ -199,7 +199,7 @@ def test_rows_pair_by_the_spelling_of_their_tokens(request: pytest.FixtureReques
 
 def test_equal_vocabularies_are_not_gathered(parents: Path) -> None:
     plan = plan_of(parents)
-    assert not plan.vocabulary.rows and plan.vocabulary.written_rows(EMBEDDINGS) is None
+    assert not plan.vocabulary.rows and plan.vocabulary.rows_of("vlm", EMBEDDINGS) is None
     num_rows = len(tokens_of(parents / "vlm"))
     assert plan.vocabulary.policy == {"blended": f"all {num_rows} rows: the parents' vocabularies are the same"}
 

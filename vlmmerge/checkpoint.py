@@ -108,14 +108,18 @@ class Checkpoint:
         Raises:
             CheckpointError: As `read`.
         """
+        part = self.read_unchecked(key, descriptor, start, stop)
+        if not is_finite(part):
+            raise self._damaged(key, descriptor)
+        return part
+
+    def read_unchecked(self, key: str, descriptor: int, start: int, stop: int) -> Tensor:
+        """As `read_part`, but values that are not finite come as they are."""
         info, dtype = self.tensors[key], self.dtype(key)
         if start == stop:
             return torch.empty(0, dtype=dtype)
         first, end = (info.start + place * dtype.itemsize for place in (start, stop))
-        part = torch.frombuffer(read_bytes(info.file, descriptor, first, end), dtype=dtype)
-        if not is_finite(part):
-            raise self._damaged(key, descriptor)
-        return part
+        return torch.frombuffer(read_bytes(info.file, descriptor, first, end), dtype=dtype)
 
     def _damaged(self, key: str, descriptor: int) -> CheckpointError:
         """What to say of a tensor that is known to hold values that are not finite."""

@@ -66,18 +66,14 @@ class Plan:
         ratios = {parent: Ratio(weights.get(parent, 0.0)) for parent in self.blended_parents}
         return dict.fromkeys(self.anatomy.slots, ratios)
 
+    def fixed_ratios(self) -> Ratios:
+        """The ratios that the recipe fixes; weight 1 for every parent where it fixes none."""
+        return self.fixed or self.uniform(dict.fromkeys(self.blended_parents, 1.0))
+
     def read(self, parent: str, slot: Slot) -> Tensor:
         """What of a parent is blended in a slot, new: its tensor, or of embeddings and head the shared tokens' rows."""
         tensor = self.checkpoints[parent].read(self.anatomy.keys[parent][slot])
         return self.vocabulary.gather(parent, slot, tensor)
-
-    def whole(self, slot: Slot, blended: Tensor) -> Tensor:
-        """What a slot's blended tensor makes of the VLM parent's tensor: the rows that were not blended stay."""
-        rows = self.vocabulary.written_rows(slot)
-        if rows is None:
-            return blended
-        own = self.checkpoints["vlm"].read(self.anatomy.keys["vlm"][slot])
-        return own.index_copy_(0, rows, blended.to(own))
 
     def written_keys(self, slot: Slot) -> list[str]:
         """The keys of the VLM parent's files that hold a slot: two if a tied head repeats the embeddings."""
@@ -264,7 +260,7 @@ def make_blender(plan: Plan, vlm: LiveVlm) -> LiveBlender:
         )
     device = vlm.model.device
     towers = {name: _resident_tower(plan, name, device) for name in plan.checkpoints}
-    rows = plan.vocabulary.written_rows(EMBEDDINGS)
+    rows = plan.vocabulary.rows_of("vlm", EMBEDDINGS)
     return LiveBlender(
         method=plan.recipe.blend.method,
         seed=plan.recipe.blend.seed,

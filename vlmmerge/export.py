@@ -4,45 +4,46 @@ Knows files and folders, and what a model card tells. Does not know how the winn
 """
 
 import json
-import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
+import yaml
 
 from vlmmerge import __version__
-from vlmmerge.anatomy import Slot
-from vlmmerge.blend.distance import DistanceMeter
-from vlmmerge.blend.live import blend_tower
-from vlmmerge.errors import RunError
+from vlmmerge.blend.distance import ancestry_warnings
+from vlmmerge.blend.files import FileBlend, blend_files, measure_distances
 from vlmmerge.evaluate import Plan, check_repeated_heads
 from vlmmerge.genome import Ratios
+from vlmmerge.outfolder import written_whole
+from vlmmerge.recipe import Recipe, fingerprint_fields
 
 PROVENANCE = "vlmmerge.json"
+# Bytes for the provenance, the model card and the folder itself.
+ROOM_BESIDE = 2**20
 
 
 @dataclass(frozen=True)
-class TowerOnDisk(Mapping[Slot, Tensor]):
-    """A parent's language tower that is read slot by slot, so that an export needs no more memory than one slot."""
+class ExportWatcher:
+    """Who is told while an export is written.
 
-    plan: Plan
-    parent: str
+    Args:
+        on_bytes: How many more bytes of weights are written; `num_bytes_written` in all.
+        on_warning: What is no fault but may be one, such as a base that seems no ancestor of its parents.
+    """
 
-    def __getitem__(self, slot: Slot) -> Tensor:
-        return self.plan.read(self.parent, slot)
-
-    def __iter__(self) -> Iterator[Slot]:
-        return iter(self.plan.anatomy.slots)
-
-    def __len__(self) -> int:
-        return len(self.plan.anatomy.slots)
+    on_bytes: Callable[[int], None] = lambda num_bytes: None
+    on_warning: Callable[[str], None] = lambda text: None
 
 
-def export(plan: Plan, ratios: Ratios, out: Path, provenance: Mapping[str, Any]) -> None:
+UNWATCHED = ExportWatcher()
+
+
+def export(
+    plan: Plan, ratios: Ratios, out: Path, provenance: Mapping[str, Any], watcher: ExportWatcher = UNWATCHED
+) -> None:
     """Blend file to file and write the folder, whole or not at all.
 
     Args:
@@ -51,72 +52,52 @@ def export(plan: Plan, ratios: Ratios, out: Path, provenance: Mapping[str, Any])
         out: A folder that does not exist yet, or an earlier export, which is replaced.
         provenance: Plain values kept in `vlmmerge.json`: where the candidate came from, its scores. The parents'
             distances from the base are added.
+        watcher: Who is told of progress and warnings.
 
     Raises:
-        RunError: `out` holds something else, or cannot be written.
+        RunError: `out` holds something else, has too little room, or cannot be written.
+        CheckpointError: A parent is damaged.
         ParentsError: A tied head differs from its embeddings.
         VlmMergeError: A blended value is not finite.
     """
-    check_repeated_heads(plan)
-    out = out.absolute()
-    part, old = out.with_name(f".{out.name}.part"), out.with_name(f".{out.name}.old")
-    if out.exists() and not out.is_dir():
-        raise RunError(f"{out} is a file, wanted a folder", hint="choose another --out")
-    if out.exists() and not (out / PROVENANCE).exists() and any(out.iterdir()):
-        raise RunError(f"{out} is not empty and no export of vlmmerge", hint="choose another --out")
-    try:
-        shutil.rmtree(part, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
-        part.mkdir(parents=True)
-        vlm = plan.checkpoints["vlm"]
-        for file in vlm.files():
-            shutil.copyfile(file, part / file.name)
-        meter = DistanceMeter()
-        _write_tensors(part, plan, blended_tensors(plan, ratios, meter))
-        provenance = {**provenance, "distance_to_base": meter.distances()}
-        (part / PROVENANCE).write_text(json.dumps(provenance, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-        (part / "README.md").write_text(model_card(plan, provenance), encoding="utf-8")
-        if out.exists():
-            out.rename(old)  # in one step: killed while it is removed, it is no half export under its name
-        part.rename(out)
-        shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
-        raise RunError(
-            f"cannot write {out}: {error.strerror or error}", hint="make room, or choose another --out"
-        ) from None
+    vlm, blend = plan.checkpoints["vlm"], file_blend(plan, ratios)
+    with written_whole(out, PROVENANCE, sum(file.stat().st_size for file in vlm.files()) + ROOM_BESIDE) as folder:
+        check_repeated_heads(plan)
+        distances = measure_distances(blend)
+        for text in ancestry_warnings(distances):
+            watcher.on_warning(text)
+        for file in set(vlm.files()).difference(vlm.weight_files):
+            shutil.copyfile(file, folder / file.name)
+        provenance = {**provenance, "distance_to_base": distances}
+        (folder / PROVENANCE).write_text(json.dumps(provenance, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        (folder / "README.md").write_text(model_card(plan, provenance), encoding="utf-8")
+        for num_bytes in blend_files(blend, folder):
+            watcher.on_bytes(num_bytes)
 
 
-def blended_tensors(plan: Plan, ratios: Ratios, meter: DistanceMeter) -> Iterator[tuple[Slot, Tensor]]:
-    """Each slot's blended tensor in the dtype of the VLM parent's file: the same bits as in the live model."""
-    towers = {name: TowerOnDisk(plan, name) for name in plan.checkpoints}
-    vlm = plan.checkpoints["vlm"]
-    return blend_tower(
+def file_blend(plan: Plan, ratios: Ratios) -> FileBlend:
+    """What a plan's blend with these ratios reads and writes."""
+    return FileBlend(
         method=plan.recipe.blend.method,
         seed=plan.recipe.blend.seed,
-        base=towers.pop("base"),
-        parents=towers,
-        ratios=ratios,
-        store_dtypes={slot: vlm.dtype(key) for slot, key in plan.anatomy.keys["vlm"].items()},
         options=plan.options,
-        meter=meter,
+        checkpoints=plan.checkpoints,
+        keys=plan.anatomy.keys,
+        written_keys={slot: plan.written_keys(slot) for slot in plan.anatomy.slots},
+        vocabulary=plan.vocabulary,
+        ratios=ratios,
     )
 
 
-def _write_tensors(folder: Path, plan: Plan, tensors: Iterable[tuple[Slot, Tensor]]) -> None:
-    """Overwrite the slots' byte ranges in copies of the VLM parent's weight files; every other byte stays."""
-    vlm = plan.checkpoints["vlm"]
-    for slot, tensor in tensors:
-        whole = plan.whole(slot, tensor)
-        for key in plan.written_keys(slot):
-            info = vlm.tensors[key]
-            raw = whole.to(vlm.dtype(key)).contiguous().cpu().view(torch.uint8).numpy().tobytes()
-            assert len(raw) == info.num_bytes, f"{slot}: {len(raw)} bytes, its place has {info.num_bytes}"
-            with (folder / info.file.name).open("r+b") as file:
-                file.seek(info.start)
-                file.write(raw)
-    for name in {info.file.name for info in vlm.tensors.values()}:
-        with (folder / name).open("rb") as file:
-            os.fsync(file.fileno())
+def export_blend(plan: Plan, out: Path, watcher: ExportWatcher = UNWATCHED) -> None:
+    """Export the ratios that the recipe fixes, as `export` does; only its parents and blend matter."""
+    recipe = {key: value for key, value in fingerprint_fields(plan.recipe).items() if key in ("parents", "blend")}
+    export(plan, plan.fixed_ratios(), out, {"vlmmerge": __version__, "recipe": recipe}, watcher)
+
+
+def num_bytes_written(plan: Plan) -> int:
+    """The size of an export's weight files."""
+    return sum(file.stat().st_size for file in plan.checkpoints["vlm"].weight_files)
 
 
 def model_card(plan: Plan, provenance: Mapping[str, Any]) -> str:
@@ -134,6 +115,8 @@ def model_card(plan: Plan, provenance: Mapping[str, Any]) -> str:
         if rows
         else ""
     )
+    is_fixed = recipe.blend.ratios is not None and "candidate" not in provenance
+    ratios = f"\n## Fixed ratios\n\n```yaml\n{_fixed(recipe)}```\n" if is_fixed else ""
     return f"""---
 language: ja
 library_name: transformers
@@ -149,7 +132,7 @@ byte. The licences of all parents apply.
 | parent | |
 |---|---|
 {made_of}
-{table}
+{ratios}{table}
 `{PROVENANCE}` holds the ratios and where they came from.
 
 ## Load it
@@ -163,6 +146,12 @@ model = AutoModelForImageTextToText.from_pretrained("PATH")
 
 Made by vlmmerge {__version__}.
 """
+
+
+def _fixed(recipe: Recipe) -> str:
+    """Method, seed and ratios as a recipe writes them."""
+    blend = recipe.blend.model_dump(mode="json", include={"method", "seed", "ratios"}, exclude_none=True)
+    return yaml.safe_dump({"blend": blend}, sort_keys=False, default_flow_style=None, width=100)
 
 
 def _public_name(where: str) -> str:

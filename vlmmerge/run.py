@@ -19,7 +19,7 @@ from vlmmerge.blend.distance import ancestry_warnings
 from vlmmerge.errors import RunError
 from vlmmerge.evalsets import find_split
 from vlmmerge.evaluate import Evaluator, Plan, make_evaluate, make_plan, make_space, passport
-from vlmmerge.export import export
+from vlmmerge.export import UNWATCHED, ExportWatcher, export
 from vlmmerge.genome import Ratios, encode
 from vlmmerge.journal import Journal, Record, best, make_header, read_journal
 from vlmmerge.mergekit import write_mergekit
@@ -252,7 +252,14 @@ def held_out_blends(plan: Plan, records: list[Record]) -> Iterator[tuple[str, An
     yield "best", winner["index"], ratios_of(plan, winner)
 
 
-def export_candidate(plan: Plan, header: Record, records: list[Record], candidate: Record, out: Path) -> None:
+def export_candidate(
+    plan: Plan,
+    header: Record,
+    records: list[Record],
+    candidate: Record,
+    out: Path,
+    watcher: ExportWatcher = UNWATCHED,
+) -> None:
     """Write a candidate as a Hugging Face folder, with all that the journal knows of it as provenance."""
     of_it = [r for r in records if r["kind"] == "held_out" and r["of"] == candidate["index"]]
     provenance = {
@@ -264,7 +271,7 @@ def export_candidate(plan: Plan, header: Record, records: list[Record], candidat
         },
         "held_out": {"scores": of_it[-1]["scores"]} if of_it else {},
     }
-    export(plan, ratios_of(plan, candidate), out, provenance)
+    export(plan, ratios_of(plan, candidate), out, provenance, watcher)
 
 
 def as_mergekit_file(plan: Plan, candidate: Record, title: str) -> str:

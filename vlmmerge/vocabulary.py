@@ -56,12 +56,12 @@ class Vocabulary:
 
     def gather(self, parent: str, slot: Slot, tensor: Tensor) -> Tensor:
         """What of a parent's tensor is blended: the shared tokens' rows, new; of any other slot `tensor` itself."""
-        is_gathered = slot.has_token_rows and parent in self.rows
-        return tensor.index_select(0, self.rows[parent].to(tensor.device)) if is_gathered else tensor
+        rows = self.rows_of(parent, slot)
+        return tensor if rows is None else tensor.index_select(0, rows.to(tensor.device))
 
-    def written_rows(self, slot: Slot) -> Tensor | None:
-        """The VLM's rows that a blended tensor of `slot` is written to; None for all of them."""
-        return self.rows.get("vlm") if slot.has_token_rows else None
+    def rows_of(self, parent: str, slot: Slot) -> Tensor | None:
+        """A parent's rows of `slot` that are blended, and of the VLM written, too; None for all of them."""
+        return self.rows.get(parent) if slot.has_token_rows else None
 
 
 def study_vocabulary(checkpoints: Mapping[str, Checkpoint], anatomy: Anatomy) -> Vocabulary:

@@ -91,7 +91,7 @@ class LiveBlender:
         """How far each parent is from the base, in lengths of the base."""
         meter = DistanceMeter()
         for slot, base in self.base.items():
-            meter.add(base, {name: tower[slot] for name, tower in self.parents.items()})
+            meter.add(base.shape, _reader(base), {name: _reader(tower[slot]) for name, tower in self.parents.items()})
         return meter.distances()
 
     @cached_property
@@ -146,9 +146,8 @@ def blend_tower(
     *,
     seed: int,
     options: Options = DEFAULTS,
-    meter: DistanceMeter | None = None,
 ) -> Iterator[tuple[Slot, Tensor]]:
-    """Blend the slots of `store_dtypes` one by one, in memory or from files: the same bits either way.
+    """Blend the slots of `store_dtypes` one by one, each as a whole: the bits of `blend_in_chunks`, on any device.
 
     Where the parents' vocabularies differ, embeddings and head come as compact tensors of the shared tokens' rows
     (`vocabulary.py`); masks count the elements of what comes, so they are those of the compact tensor.
@@ -161,7 +160,6 @@ def blend_tower(
         store_dtypes: The dtype that each slot has in the exported file.
         seed: For the masks of methods that draw them.
         options: What holds for the whole blend.
-        meter: Is shown every slot as it is read, to measure the parents' distances from the base.
 
     Yields:
         Each slot's blended tensor, new, in its store dtype and on the parents' device.
@@ -170,13 +168,11 @@ def blend_tower(
         VlmMergeError: A blended value is not finite, in the store dtype.
     """
     for slot, dtype in store_dtypes.items():
-        ancestor, towers = base[slot], {name: tower[slot] for name, tower in parents.items()}
-        if meter:
-            meter.add(ancestor, towers)
+        towers = {name: tower[slot] for name, tower in parents.items()}
         with torch.no_grad():
-            blended = blend_slot(method, ancestor, towers, ratios[slot], seed=seed, slot=str(slot), options=options).to(
-                dtype
-            )
+            blended = blend_slot(
+                method, base[slot], towers, ratios[slot], seed=seed, slot=str(slot), options=options
+            ).to(dtype)
         check_finite(blended, method, str(slot), ratios[slot])
         yield slot, blended
 

@@ -1,0 +1,202 @@
+"""Blending file to file: the VLM parent's weight files anew, every byte the same but for the language tensors'.
+
+Several workers read, blend and write a chunk at a time, so the memory needed is that of a few chunks. Knows checkpoints
+and byte ranges. Does not know what else belongs into the folder, nor how it gets its name.
+"""
+
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vlmmerge.anatomy import Slot
+from vlmmerge.blend import Options
+from vlmmerge.blend.chunks import SlotWork, blend_in_chunks
+from vlmmerge.blend.cuts import Read
+from vlmmerge.blend.distance import DistanceMeter
+from vlmmerge.blend.rows import spans
+from vlmmerge.blend.workers import Workers
+from vlmmerge.checkpoint import DTYPES, Checkpoint, TensorInfo, read_bytes
+from vlmmerge.genome import Ratios
+from vlmmerge.vocabulary import Vocabulary
+
+COPIED_AT_ONCE = 2**22
+
+Descriptors = Mapping[Path, int]
+
+
+@dataclass(frozen=True)
+class FileBlend:
+    """What is blended.
+
+    Args:
+        method: A name in `METHODS`.
+        seed: For the masks of methods that draw them.
+        options: What holds for the whole blend.
+        checkpoints: The parents: `vlm`, `base` and the LLMs.
+        keys: For each parent, the file key of each slot.
+        written_keys: The keys of the VLM parent's files that hold a slot: two if a tied head repeats the embeddings.
+        vocabulary: How the rows of embeddings and heads pair.
+        ratios: For each slot, the ratio of each parent but the base.
+    """
+
+    method: str
+    seed: int
+    options: Options
+    checkpoints: Mapping[str, Checkpoint]
+    keys: Mapping[str, Mapping[Slot, str]]
+    written_keys: Mapping[Slot, Sequence[str]]
+    vocabulary: Vocabulary
+    ratios: Ratios
+
+    def info(self, parent: str, slot: Slot) -> TensorInfo:
+        """Where a parent's tensor lies."""
+        return self.checkpoints[parent].tensors[self.keys[parent][slot]]
+
+    def places(self, slot: Slot) -> list[TensorInfo]:
+        """Where the VLM parent's files hold a slot."""
+        return [self.checkpoints["vlm"].tensors[key] for key in self.written_keys[slot]]
+
+    def shape(self, slot: Slot) -> torch.Size:
+        """The shape of what is blended: where vocabularies differ, of the shared tokens' rows alone."""
+        rows, shape = self.vocabulary.rows_of("vlm", slot), self.info("vlm", slot).shape
+        return torch.Size(shape if rows is None else (len(rows), *shape[1:]))
+
+
+def blend_files(blend: FileBlend, folder: Path) -> Iterator[int]:
+    """Write the VLM parent's weight files into `folder`, with blended slots: the same bits as in the live model.
+
+    Yields:
+        How many more bytes are written, as it goes on; the files are whole when it ends.
+
+    Raises:
+        CheckpointError: A weight that takes part is NaN or infinite, or a parent's file cannot be read.
+        VlmMergeError: A blended value is not finite.
+        OSError: The folder cannot be written.
+    """
+    with ExitStack() as stack:
+        workers = stack.enter_context(closing(Workers()))
+        sources = _open_sources(blend, stack)
+        targets = {
+            file: _open(folder / file.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, stack)
+            for file in blend.checkpoints["vlm"].weight_files
+        }
+        works = _works(blend, sources, targets)
+        yield from workers.map(_copies(blend, sources, targets))
+        yield from blend_in_chunks(blend.method, blend.seed, blend.options, works, workers)
+
+
+def measure_distances(blend: FileBlend) -> dict[str, float]:
+    """How far each parent is from the base, in lengths of the base; one that is damaged where it is looked at is left
+    to the blend.
+
+    Raises:
+        CheckpointError: A parent's file cannot be read.
+    """
+    meter = DistanceMeter()
+    with ExitStack() as stack:
+        sources = _open_sources(blend, stack)
+        for slot in blend.keys["vlm"]:
+            reads = {name: _reader(blend, name, slot, sources, is_checked=False) for name in blend.checkpoints}
+            meter.add(blend.shape(slot), reads.pop("base"), reads)
+    return {name: distance for name, distance in meter.distances().items() if not math.isnan(distance)}
+
+
+def _open_sources(blend: FileBlend, stack: ExitStack) -> Descriptors:
+    return {
+        file: _open(file, os.O_RDONLY, stack)
+        for checkpoint in blend.checkpoints.values()
+        for file in checkpoint.weight_files
+    }
+
+
+def _open(file: Path, flags: int, stack: ExitStack) -> int:
+    descriptor = os.open(file, flags, 0o666)
+    stack.callback(os.close, descriptor)
+    return descriptor
+
+
+def _copies(blend: FileBlend, sources: Descriptors, targets: Descriptors) -> Iterator[Callable[[], int]]:
+    """The tasks that copy whatever lies between what is blended."""
+    written = [span for slot in blend.keys["vlm"] for span in _written_spans(blend, slot)]
+    for file, target in targets.items():
+        bounds = [0, *sorted(bound for where, *span in written if where == file for bound in span)]
+        bounds.append(os.fstat(sources[file]).st_size)
+        for start, end in zip(bounds[::2], bounds[1::2], strict=True):
+            for offset in range(start, end, COPIED_AT_ONCE):
+                yield partial(_copy, file, sources[file], target, offset, min(offset + COPIED_AT_ONCE, end))
+
+
+def _written_spans(blend: FileBlend, slot: Slot) -> Iterator[tuple[Path, int, int]]:
+    """The byte ranges of the VLM parent's files that the blend of a slot overwrites, as (file, start, end)."""
+    shape, rows = blend.shape(slot), blend.vocabulary.rows_of("vlm", slot)
+    for info in blend.places(slot):
+        itemsize = DTYPES[info.dtype].itemsize
+        for first, end, place in spans(rows, shape[1:].numel(), 0, shape.numel()):
+            start = info.start + place * itemsize
+            yield info.file, start, start + (end - first) * itemsize
+
+
+def _copy(file: Path, source: int, target: int, start: int, end: int) -> int:
+    offset = start
+    while offset < end:
+        offset += _write_all(target, read_bytes(file, source, offset, end), offset)
+    return end - start
+
+
+def _works(blend: FileBlend, sources: Descriptors, targets: Descriptors) -> Iterator[SlotWork]:
+    """The slots in the order in which the VLM's files hold them, so that each file grows from its beginning."""
+    places = {slot: blend.info("vlm", slot) for slot in blend.keys["vlm"]}
+    for slot, place in sorted(places.items(), key=lambda item: (item[1].file, item[1].start)):
+        reads = {name: _reader(blend, name, slot, sources, is_checked=True) for name in blend.checkpoints}
+        rows = blend.vocabulary.rows_of("vlm", slot)
+        yield SlotWork(
+            slot=str(slot),
+            shape=blend.shape(slot),
+            dtype=DTYPES[place.dtype],
+            base=reads.pop("base"),
+            parents=reads,
+            ratios=blend.ratios[slot],
+            write=partial(_write, targets, blend.places(slot), rows),
+        )
+
+
+def _reader(blend: FileBlend, parent: str, slot: Slot, sources: Descriptors, *, is_checked: bool) -> Read:
+    checkpoint, info, key = blend.checkpoints[parent], blend.info(parent, slot), blend.keys[parent][slot]
+    rows, width = blend.vocabulary.rows_of(parent, slot), blend.shape(slot)[1:].numel()
+    read_part = checkpoint.read_part if is_checked else checkpoint.read_unchecked
+
+    def read(start: int, stop: int) -> Tensor:
+        parts = [
+            read_part(key, sources[info.file], place, place + end - first)
+            for first, end, place in spans(rows, width, start, stop)
+        ]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    return read
+
+
+def _write(targets: Descriptors, places: Sequence[TensorInfo], rows: Tensor | None, start: int, chunk: Tensor) -> int:
+    """Write a chunk of a slot wherever the files hold it, and say how many bytes were written."""
+    num_bytes = 0
+    for info in places:
+        stored = chunk.to(DTYPES[info.dtype]).contiguous()
+        raw, itemsize = memoryview(stored.view(torch.uint8).numpy().data), stored.element_size()
+        for first, end, place in spans(rows, math.prod(info.shape[1:]), start, start + chunk.numel()):
+            part = raw[(first - start) * itemsize : (end - start) * itemsize]
+            num_bytes += _write_all(targets[info.file], part, info.start + place * itemsize)
+    return num_bytes
+
+
+def _write_all(target: int, raw: memoryview | bytearray, offset: int) -> int:
+    left = memoryview(raw)
+    while left:
+        num_written = os.pwrite(target, left, offset)
+        left, offset = left[num_written:], offset + num_written
+    return len(raw)
