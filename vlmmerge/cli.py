@@ -64,6 +64,16 @@ def make_parser() -> argparse.ArgumentParser:
     )
     evolve.add_argument("--dry-run", action="store_true", help="check everything and tell the cost; read no weights")
 
+    blend = commands.add_parser("blend", parents=[common], help="blend by a recipe's fixed ratios, file to file")
+    whence = blend.add_mutually_exclusive_group(required=True)
+    whence.add_argument("recipe", type=Path, nargs="?", metavar="RECIPE")
+    whence.add_argument("--from-mergekit", type=Path, metavar="FILE", help="a mergekit file in place of a recipe")
+    blend.add_argument("--vlm", metavar="MODEL", help="the VLM, where a mergekit file does not tell (its own otherwise)")
+    blend.add_argument("--out", type=Path, required=True, metavar="DIR")
+    blend.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key, such as blend.seed=3"
+    )
+
     export = commands.add_parser(
         "export", parents=[common], help="write a candidate as a Hugging Face folder, or its ratios as a mergekit file"
     )
@@ -131,8 +141,33 @@ def run_evolve(parsed: argparse.Namespace) -> Any:
     return {"run": str(folder), "best": str(folder / BEST), "held_out": rows, "samples": samples}
 
 
+def run_blend(parsed: argparse.Namespace) -> Any:
+    from vlmmerge import console
+    from vlmmerge.blend import METHODS
+    from vlmmerge.evaluate import make_plan
+    from vlmmerge.export import export_blend, num_bytes_written
+    from vlmmerge.mergekit import read_mergekit
+    from vlmmerge.recipe import load_recipe, missing_for_blend
+
+    if parsed.from_mergekit and parsed.set:
+        raise VlmMergeError("--set overrides a recipe's keys", hint="change the mergekit file, or write a recipe")
+    if parsed.recipe and parsed.vlm:
+        raise VlmMergeError("--vlm goes with --from-mergekit", hint="use --set parents.vlm=MODEL")
+    recipe = (
+        read_mergekit(parsed.from_mergekit, parsed.vlm)
+        if parsed.from_mergekit
+        else load_recipe(parsed.recipe, parsed.set, lambda r: missing_for_blend(r, METHODS[r.blend.method].parameters))
+    )
+    plan = make_plan(recipe.model_copy(update={"evalset": None, "score": None}))  # nothing is scored
+    with console.watch_export("blending", num_bytes_written(plan)) as watcher:
+        export_blend(plan, parsed.out, watcher)
+    console.show_written([parsed.out])
+    return {"out": str(parsed.out), "method": recipe.blend.method, "num_bytes": num_bytes_written(plan)}
+
+
 def run_export(parsed: argparse.Namespace) -> Any:
     from vlmmerge import console
+    from vlmmerge.export import num_bytes_written
     from vlmmerge.run import as_mergekit_file, choose_candidate, export_candidate, open_run
 
     plan, header, records = open_run(parsed.run)
@@ -141,7 +176,8 @@ def run_export(parsed: argparse.Namespace) -> Any:
         title = f"Candidate {candidate['index']} of {parsed.run}, by vlmmerge {__version__}"
         _write_text(parsed.mergekit, as_mergekit_file(plan, candidate, title), "--mergekit")
     else:
-        export_candidate(plan, header, records, candidate, parsed.out)
+        with console.watch_export("exporting", num_bytes_written(plan)) as watcher:
+            export_candidate(plan, header, records, candidate, parsed.out, watcher)
     out = parsed.mergekit or parsed.out
     console.show_written([out])
     return {"candidate": candidate["index"], "score": candidate["score"], "out": str(out)}
@@ -236,6 +272,7 @@ def _quieten_libraries() -> None:
 
 COMMANDS = {
     "evolve": run_evolve,
+    "blend": run_blend,
     "export": run_export,
     "evaluate": run_evaluate,
     "answer": run_answer,

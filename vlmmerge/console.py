@@ -6,7 +6,7 @@ Knows records and plans by their fields. Computes nothing but the text.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -22,15 +22,19 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from vlmmerge.journal import Record
-from vlmmerge.run import Watcher
 from vlmmerge.score import METRICS
 
+if TYPE_CHECKING:
+    from vlmmerge.export import ExportWatcher
+    from vlmmerge.journal import Record
+    from vlmmerge.run import Watcher
+
+GIB = 2**30
 OUT, ERR = Console(highlight=False), Console(stderr=True, highlight=False)
 
 
 @contextmanager
-def watch() -> Iterator[Watcher]:
+def watch() -> Iterator["Watcher"]:
     """Show a bar a stage on stderr, with the best score so far."""
     columns = (
         TextColumn("{task.description:<9}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[best]}"),
@@ -47,8 +51,10 @@ class _Bars:
         self.best: float | None = None
         self.failed = 0
 
-    def watcher(self) -> Watcher:
-        return Watcher(self.stage, self.record, self.warning)
+    def watcher(self) -> "Watcher":
+        from vlmmerge.run import Watcher
+
+        return Watcher(self.stage, self.record, warn)
 
     def stage(self, name: str, total: int) -> None:
         if total:
@@ -56,10 +62,7 @@ class _Bars:
         else:
             self.progress.console.print(f"{name} ...")
 
-    def warning(self, text: str) -> None:
-        self.progress.console.print(f"warning: {text}", soft_wrap=True, markup=False)
-
-    def record(self, record: Record) -> None:
+    def record(self, record: "Record") -> None:
         assert self.task is not None
         score = record.get("score")
         if score is not None and (self.best is None or score > self.best):
@@ -68,6 +71,34 @@ class _Bars:
         best = "" if self.best is None else f"best {self.best:.3f}"
         failed = f"  {self.failed} failed" if self.failed else ""
         self.progress.update(self.task, advance=0 if record.get("centre") else 1, best=best + failed)
+
+
+@contextmanager
+def watch_export(name: str, total: int) -> Iterator["ExportWatcher"]:
+    """Show a bar on stderr with GiB a second and the time left, from when it is first told of some more bytes.
+
+    Args:
+        name: What is done.
+        total: How many bytes there will be.
+    """
+    from vlmmerge.export import ExportWatcher
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[size]}"),
+        TextColumn("{task.fields[speed]}"), TimeElapsedColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=ERR) as progress:
+
+        def advance(num_bytes: int) -> None:
+            if not progress.tasks:
+                progress.add_task(name, total=total, size="", speed="")
+            (task,) = progress.tasks
+            completed, seconds = task.completed + num_bytes, task.elapsed or 0.0
+            speed = f"{completed / GIB / seconds:.2f} GiB/s" if seconds else ""
+            size = f"{completed / GIB:.2f}/{total / GIB:.2f} GiB"
+            progress.update(task.id, completed=completed, size=size, speed=speed)
+
+        yield ExportWatcher(advance, warn)
 
 
 def show_table(rows: Sequence[dict[str, Any]], metrics: Sequence[str]) -> None:
@@ -141,6 +172,11 @@ def show_plan(described: dict[str, Any]) -> None:
 def say(text: str) -> None:
     """A message to the person, on stderr."""
     ERR.print(text, soft_wrap=True)
+
+
+def warn(text: str) -> None:
+    """A warning to the person, on stderr."""
+    ERR.print(f"warning: {text}", soft_wrap=True, markup=False)
 
 
 def show_written(paths: Sequence[Path]) -> None:

@@ -149,8 +149,9 @@ Made by vlmmerge {__version__}.
 
 
 def _fixed(recipe: Recipe) -> str:
-    """Method, seed and ratios as a recipe writes them."""
-    blend = recipe.blend.model_dump(mode="json", include={"method", "seed", "ratios"}, exclude_none=True)
+    """Method, options, seed and ratios as a recipe writes them, without what is so by default."""
+    is_for_search = {"depth", "split", "ranges"}
+    blend = recipe.blend.model_dump(mode="json", exclude=is_for_search, exclude_defaults=True)
     return yaml.safe_dump({"blend": blend}, sort_keys=False, default_flow_style=None, width=100)
 
 

@@ -16,8 +16,6 @@ from PIL import Image, UnidentifiedImageError
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
-from transformers import AutoModelForImageTextToText, AutoProcessor
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from vlmmerge.errors import CheckpointError, EvalsetError
 from vlmmerge.evalsets import Sample
@@ -49,6 +47,8 @@ class LiveVlm:
     """
 
     def __init__(self, folder: Path, settings: Generate) -> None:
+        from transformers import AutoModelForImageTextToText, AutoProcessor  # seconds, and a blend of files needs none
+
         device = settings.device if settings.device != "auto" else best_device()
         try:
             self.processor = AutoProcessor.from_pretrained(folder)
@@ -111,6 +111,8 @@ class LiveVlm:
 
     @torch.inference_mode()
     def _answer_batch(self, prompts: list[Prompt]) -> list[str]:
+        from transformers.modeling_outputs import BaseModelOutputWithPooling
+
         tokenizer = self.processor.tokenizer
         width = max(len(prompt.token_ids) for prompt in prompts)
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id

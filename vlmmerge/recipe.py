@@ -408,6 +408,14 @@ def missing_for_evolve(recipe: Recipe) -> list[str]:
     return lines
 
 
+def missing_for_blend(recipe: Recipe, parameters: Collection[str]) -> list[str]:
+    """Fault lines for the ratios that `blend` needs, by a method with these parameters."""
+    if recipe.blend.ratios or not parameters:
+        return []
+    wanted = "{PARENT: {" + ", ".join(f"{name}: NUMBER" for name in parameters) + "}} for vlm and each LLM"
+    return [f"blend.ratios: missing, but {recipe.blend.method} needs ratios; wanted {wanted}"]
+
+
 def require_for_evolve(recipe: Recipe) -> None:
     """Check that a recipe can be evolved.
 
