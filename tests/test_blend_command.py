@@ -181,6 +181,40 @@ def test_a_base_that_is_no_ancestor_is_warned_of_and_the_distances_are_kept(
         assert sum(line.startswith(warning) for line in done.err.splitlines()) == 1, done.err
 
 
+def test_a_mergekit_file_gives_what_the_same_recipe_gives(cli: "Cli", parents: Path, tmp_path: Path) -> None:
+    models = "".join(
+        f"  - {{model: {parents / name}, parameters: {{weight: {weight}, density: 0.5}}}}\n"
+        for name, weight in (("vlm", 0.75), ("ja-llm", 1.25))
+    )
+    file = tmp_path / "file.yaml"
+    shared = f"base_model: {parents / 'base'}\nparameters: {{normalize: false}}\n"
+    file.write_text(f"merge_method: ties\n{shared}models:\n{models}")
+    done = cli.run("blend", "--from-mergekit", file, "--out", tmp_path / "theirs")
+    assert done.status == 0, done.err
+    recipe = parents / "ties.yaml"
+    ratios = "{vlm: {weight: 0.75, density: 0.5}, ja: {weight: 1.25, density: 0.5}}"
+    blend = f"{{method: ties, majority_sign_tie: positive, ratios: {ratios}}}"
+    recipe.write_text(f"parents: {{vlm: vlm, base: base, llms: {{ja: ja-llm}}}}\nblend: {blend}\n")
+    assert cli.run("blend", recipe, "--out", tmp_path / "ours").status == 0
+    assert (tmp_path / "theirs" / WEIGHTS).read_bytes() == (tmp_path / "ours" / WEIGHTS).read_bytes()
+
+
+def test_what_a_mergekit_file_cannot_go_with_is_told(cli: "Cli", recipe: Path, tmp_path: Path) -> None:
+    done = cli.run("blend", "--from-mergekit", recipe, "--out", tmp_path / "out", "--set", "blend.seed=3")
+    assert (done.status, done.message) == (
+        1,
+        "error: --set overrides a recipe's keys\nhint: change the mergekit file, or write a recipe",
+    )
+    done = cli.run("blend", recipe, "--out", tmp_path / "out", "--vlm", "vlm")
+    assert (done.status, done.message) == (
+        1,
+        "error: --vlm goes with --from-mergekit\nhint: use --set parents.vlm=MODEL",
+    )
+    done = cli.run("blend", "--out", tmp_path / "out")
+    assert done.status == 2 and "one of the arguments RECIPE --from-mergekit is required" in done.err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_dtype_that_cannot_be_blended_is_told(cli: "Cli", own_parents: Path, tmp_path: Path) -> None:
     file = own_parents / "ja-llm" / WEIGHTS
     tensors = load_file(file)

@@ -68,7 +68,9 @@ def make_parser() -> argparse.ArgumentParser:
     whence = blend.add_mutually_exclusive_group(required=True)
     whence.add_argument("recipe", type=Path, nargs="?", metavar="RECIPE")
     whence.add_argument("--from-mergekit", type=Path, metavar="FILE", help="a mergekit file in place of a recipe")
-    blend.add_argument("--vlm", metavar="MODEL", help="the VLM, where a mergekit file does not tell (its own otherwise)")
+    blend.add_argument(
+        "--vlm", metavar="MODEL", help="the VLM, where a mergekit file does not tell (its own otherwise)"
+    )
     blend.add_argument("--out", type=Path, required=True, metavar="DIR")
     blend.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key, such as blend.seed=3"
