@@ -47,6 +47,26 @@ def test_numbers_over_several_chunks_equal_the_plain_algorithm() -> None:
     assert numbers.tolist() == [(half + 2**31) % 2**32 for half in halves[:-1]]
 
 
+def test_signed_and_unsigned_arithmetic_mix_to_the_same_numbers() -> None:
+    """One is the CPU's, the other a GPU's."""
+    counters = torch.randint(-(2**63), 2**63 - 1, (999,), generator=torch.Generator().manual_seed(0))
+    assert torch.equal(masks._mix_signed(counters.clone()), masks._mix_unsigned(counters.clone()))
+
+
+def test_a_mask_of_numbers_is_the_mask_of_truth_values() -> None:
+    whole = keep_mask(3, "ja", "norm.weight", torch.Size([13, 17]), 0.4)
+    numbers = keep_mask(3, "ja", "norm.weight", torch.Size([13, 17]), 0.4, dtype=torch.float32)
+    assert whole.dtype == torch.bool and numbers.dtype == torch.float32 and torch.equal(numbers, whole.float())
+
+
+def test_a_chunk_of_a_mask_is_that_part_of_it() -> None:
+    whole = keep_mask(3, "ja", "norm.weight", torch.Size([221]), 0.4)
+    for start, stop in ((0, 1), (7, 8), (8, 100), (99, 221)):
+        assert torch.equal(
+            keep_mask(3, "ja", "norm.weight", torch.Size([stop - start]), 0.4, start=start), whole[start:stop]
+        )
+
+
 @pytest.mark.parametrize("chunk", [1, 2, 7, 64])
 def test_masks_do_not_depend_on_the_chunks(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     shape = torch.Size([13, 17])

@@ -89,6 +89,7 @@ def _draw(seed: int, parent: str, slot: str, base: Tensor, start: int) -> Draw:
     def draw(probability: float | Tensor) -> Tensor | None:
         if isinstance(probability, float) and probability == 1.0:
             return None
-        return keep_mask(seed, parent, slot, base.shape, probability, start=start, device=base.device)
+        dtype = torch.float32 if base.device.type == "cpu" else torch.bool
+        return keep_mask(seed, parent, slot, base.shape, probability, start=start, dtype=dtype, device=base.device)
 
     return draw

@@ -10,7 +10,9 @@ https://doi.org/10.1145/2660193.2660195; constants as in https://prng.di.unimi.i
 import hashlib
 import math
 from collections.abc import Iterator
+from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,6 +35,7 @@ def keep_mask(
     density: float | Tensor,
     *,
     start: int = 0,
+    dtype: torch.dtype = torch.bool,
     device: torch.device | None = None,
 ) -> Tensor:
     """Draw which elements of a parent's slot are kept: each by itself, with probability `density`.
@@ -45,17 +48,19 @@ def keep_mask(
         density: Probability of being kept, in (0, 1], one for all or a tensor of `shape` on `device`; rounded up to a
             multiple of 2**-32. At 1 everything is kept.
         start: The chunk's first element, counted through the slot.
+        dtype: The mask's. On a CPU multiplying by float32 takes an eighth of the time that bool takes (measured 2026).
         device: Where the mask is made; its bits do not depend on it.
 
     Returns:
-        A new bool tensor of `shape`, True where kept. A mask of lower density is a subset of one of higher density.
+        A new tensor of `shape`, True or 1 where kept. A mask of lower density is a subset of one of higher density.
     """
     if isinstance(density, float) and math.ceil(density * 2**32) >= 2**32:
-        return torch.ones(shape, dtype=torch.bool, device=device)
-    keep = torch.empty(math.prod(shape), dtype=torch.bool, device=device)
+        return torch.ones(shape, dtype=dtype, device=device)
+    keep = torch.empty(math.prod(shape), dtype=dtype, device=device)
     for first, words in _words(stream_key(seed, parent, slot), start, start + keep.numel(), keep.device):
         there = slice(first - start, first - start + words.numel())
-        torch.lt(words, _bound(density, there), out=keep[there])
+        bound = _bound(density, there)
+        keep[there] = words.lt(bound) if isinstance(bound, Tensor) else words.lt_(bound)
     return keep.view(shape)
 
 
@@ -91,7 +96,7 @@ def _words(key: int, start: int, stop: int, device: torch.device) -> Iterator[tu
     """Yield (first element, its numbers and the next ones' as int32) in chunks that cover elements start..stop-1."""
     end = (stop + 1) // 2
     chunk = _chunk_length(device)
-    steps = torch.arange(min(chunk, max(end - start // 2, 0)), device=device).mul_(_signed(GOLDEN))
+    steps = _steps(min(chunk, max(end - start // 2, 0)), device)
     for first_pair in range(start // 2, end, chunk):
         counter = steps[: end - first_pair] + _signed(key + (first_pair + 1) * GOLDEN)
         words = _mix(counter).view(torch.int32)  # two a 64-bit number, the low half first
@@ -99,11 +104,34 @@ def _words(key: int, start: int, stop: int, device: torch.device) -> Iterator[tu
         yield first, words[first - 2 * first_pair : stop - 2 * first_pair]
 
 
+@lru_cache(maxsize=2)  # chunk after chunk has the same
+def _steps(length: int, device: torch.device) -> Tensor:
+    return torch.arange(length, device=device).mul_(_signed(GOLDEN))
+
+
 def _mix(z: Tensor) -> Tensor:
-    """SplitMix64's output function, in place on int64; torch's products wrap around as unsigned ones would."""
+    """SplitMix64's output function, in place on int64. Returns `z`."""
+    return _mix_unsigned(z) if z.device.type == "cpu" else _mix_signed(z)
+
+
+def _mix_signed(z: Tensor) -> Tensor:
+    """By torch, on any device: its products wrap around as unsigned ones would."""
     _xor_shifted(z, 30).mul_(MIX_1)
     _xor_shifted(z, 27).mul_(MIX_2)
     return _xor_shifted(z, 31)
+
+
+def _mix_unsigned(z: Tensor) -> Tensor:
+    """By numpy, on the CPU: its shifts are unsigned, and its products take half of the time (measured 2026 on one core,
+    a mask and all: 1.1 ns an element, by torch 1.7)."""
+    numbers = z.numpy().view(np.uint64)
+    shifted = np.empty_like(numbers)
+    for num_bits, factor in ((30, MIX_1), (27, MIX_2), (31, None)):
+        np.right_shift(numbers, np.uint64(num_bits), out=shifted)
+        np.bitwise_xor(numbers, shifted, out=numbers)
+        if factor is not None:
+            np.multiply(numbers, np.uint64(factor % 2**64), out=numbers)
+    return z
 
 
 def _xor_shifted(z: Tensor, num_bits: int) -> Tensor:

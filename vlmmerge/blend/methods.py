@@ -78,7 +78,7 @@ class Options:
 DEFAULTS = Options()
 
 Draw = Callable[[float | Tensor], Tensor | None]
-"""Draws which elements are kept, each by itself with the given probability: a new bool mask, or None to keep all."""
+"""Draws which elements are kept, each by itself with the given probability: a new mask, or None to keep all."""
 
 BlendFunction = Callable[[Tensor, Sequence[Tensor], Sequence[Ratio], Sequence[Draw], Options], Tensor]
 
