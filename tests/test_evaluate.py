@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from vlmmerge.blend import METHODS
-from vlmmerge.errors import EvalsetError, ParentsError
+from vlmmerge.errors import CheckpointError, EvalsetError, ParentsError
 from vlmmerge.evalsets import load
 from vlmmerge.evaluate import Evaluator, answer_one, evaluate_model, make_evaluate, make_plan
 from vlmmerge.generate import LiveVlm
@@ -80,11 +80,11 @@ def test_only_the_language_tower_is_ever_written(parents: Path) -> None:
     assert len(moved) == len(written.plan.anatomy.slots)
 
 
-def test_a_parent_with_nan_fails_its_candidates_and_nothing_else(parents: Path, tmp_path: Path) -> None:
-    folder = changed(parents, tmp_path / "nan", "ja-llm", "layers.1.mlp.up_proj.weight", math.nan)
+def test_a_blend_that_is_not_finite_fails_its_candidates_and_nothing_else(parents: Path, tmp_path: Path) -> None:
+    folder = changed(parents, tmp_path / "huge", "ja-llm", "layers.1.mlp.up_proj.weight", 3e38)
     broken = evaluator_of(folder, "blend.method=task_arithmetic", "blend.depth=global")
     whole = evaluator_of(parents, "blend.method=task_arithmetic", "blend.depth=global")
-    failed = broken.evaluate([0.5, 0.5])
+    failed = broken.evaluate([0.5, 1.0])
     assert failed == {
         "status": "failed",
         "score": None,
@@ -93,6 +93,18 @@ def test_a_parent_with_nan_fails_its_candidates_and_nothing_else(parents: Path, 
     }
     without = [0.6, 0.0]
     assert broken.evaluate(without) == whole.evaluate(without), "weight 0 leaves the broken parent out"
+
+
+def test_a_parent_with_nan_is_no_candidates_failure(parents: Path, tmp_path: Path) -> None:
+    """Every candidate failed with a reason that named no parent."""
+    folder = changed(parents, tmp_path / "nan", "ja-llm", "layers.1.mlp.up_proj.weight", math.nan)
+    with pytest.raises(CheckpointError) as caught:
+        evaluator_of(folder).evaluate(GENOMES[0])
+    assert str(caught.value) == (
+        f"{folder / 'ja-llm' / 'model.safetensors'} is damaged: 2,048 of 2,048 weights are not finite\n"
+        "  `model.layers.1.mlp.up_proj.weight`: 2,048 NaN, 0 infinite\n"
+        "hint: fetch the checkpoint again; a parent of weight 0 is left out of a blend"
+    )
 
 
 def test_answers_that_are_all_empty_fail(parents: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import os
 import random
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -26,6 +27,7 @@ from vlmmerge.run import open_run, winner_of
 if TYPE_CHECKING:
     from conftest import Cli, WholeRun
 
+LARGEST = 3.4e38  # nearly, of float32
 NUM_EVALUATIONS, NUM_GRID, NUM_FINALISTS = 14, 4, 2  # as the recipe of conftest.py says
 BLENDS = ["vlm", "ja with the eyes of vlm", "average", "best of the grid", "centre", "best"]
 # Plain transformers: nothing of vlmmerge may be imported in this process.
@@ -446,7 +448,8 @@ def test_a_run_that_another_process_holds_is_left_alone(
 
 def test_a_run_in_which_every_candidate_fails_ends_with_the_reasons(cli: "Cli", parents: Path, tmp_path: Path) -> None:
     broken = copy_of(parents, tmp_path / "parents")
-    fill_with_nan(broken / "ja-llm" / "model.safetensors")
+    fill_end(broken / "base" / "model.safetensors", -LARGEST)
+    fill_end(broken / "ja-llm" / "model.safetensors", LARGEST)  # further apart than any number
     few = ["search.evaluations=3", "search.grid=0"]
     arguments = [argument for override in few for argument in ("--set", override)]
     done = cli.run("evolve", broken / "recipe.yaml", "--run", tmp_path / "run", *arguments)
@@ -461,6 +464,19 @@ def test_a_run_in_which_every_candidate_fails_ends_with_the_reasons(cli: "Cli", 
     assert not (tmp_path / "run" / "best").exists()
 
 
+def test_a_parent_with_nan_ends_a_run_before_the_first_candidate(cli: "Cli", parents: Path, tmp_path: Path) -> None:
+    """Every candidate failed with a reason that named no parent."""
+    file = copy_of(parents, tmp_path / "parents") / "ja-llm" / "model.safetensors"
+    fill_end(file, float("nan"))
+    done = cli.run("evolve", tmp_path / "parents" / "recipe.yaml", "--run", tmp_path / "run")
+    assert done.status == 1
+    message, detail, hint = done.err.splitlines()[-3:]
+    assert message.startswith(f"error: {file} is damaged: 16 of ") and message.endswith(" weights are not finite")
+    assert detail.endswith("`: 16 NaN, 0 infinite")
+    assert hint == "hint: fetch the checkpoint again; a parent of weight 0 is left out of a blend"
+    assert read_journal(tmp_path / "run" / "journal.jsonl")[1] == []
+
+
 def test_a_run_whose_parents_have_changed_since_is_not_opened(
     whole_run: "WholeRun", parents: Path, tmp_path: Path
 ) -> None:
@@ -469,7 +485,7 @@ def test_a_run_whose_parents_have_changed_since_is_not_opened(
     text = (run / "recipe.json").read_text().replace(str(parents), str(changed))
     (run / "recipe.json").write_text(text)
     open_run(run)
-    fill_with_nan(changed / "ja-llm" / "model.safetensors")
+    fill_end(changed / "ja-llm" / "model.safetensors", 0.5)
     with pytest.raises(RunError) as caught:
         open_run(run)
     assert str(caught.value) == (
@@ -486,7 +502,7 @@ def copy_of(folder: Path, to: Path) -> Path:
     return to
 
 
-def fill_with_nan(file: Path) -> None:
-    """Turn the last bytes of a bfloat16 weight file into NaN."""
+def fill_end(file: Path, value: float) -> None:
+    """Overwrite the last 16 numbers of a float32 weight file."""
     content = file.read_bytes()
-    file.write_bytes(content[:-64] + b"\xff\x7f" * 32)
+    file.write_bytes(content[:-64] + struct.pack("<16f", *[value] * 16))

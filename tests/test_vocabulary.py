@@ -21,12 +21,12 @@ from torch import Tensor
 from transformers import AutoModelForImageTextToText, AutoTokenizer
 
 from vlmmerge.anatomy import EMBEDDINGS, HEAD, KEEP_EMBEDDINGS
-from vlmmerge.blend import METHODS
+from vlmmerge.blend import METHODS, chunks, cuts
 from vlmmerge.blend.live import write_chunk, write_rows
 from vlmmerge.checkpoint import open_checkpoint
 from vlmmerge.errors import CheckpointError, ParentsError
 from vlmmerge.evaluate import Evaluator, Plan, make_blender, make_plan
-from vlmmerge.export import export
+from vlmmerge.export import ExportWatcher, export, num_bytes_written
 from vlmmerge.generate import LiveVlm
 from vlmmerge.genome import Ratio, Ratios
 from vlmmerge.journal import read_journal
@@ -318,6 +318,26 @@ def assert_ships_what_is_live(plan: Plan, folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_chunks_that_cut_through_rows_move_no_byte_and_every_byte_is_counted_once(
+    shuffled_parents: Path, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of(shuffled_parents, f"blend.method={method}")
+    export(plan, some_ratios(plan), tmp_path / "whole", {})
+    for module, name, length in ((chunks, "CHUNK", 100), (chunks, "TASK", 300), (cuts, "SMALLEST_PIECE", 250)):
+        monkeypatch.setattr(module, name, length)
+    export_counted(plan, tmp_path / "cut")
+    assert (tmp_path / "cut" / WEIGHTS).read_bytes() == (tmp_path / "whole" / WEIGHTS).read_bytes()
+    assert_ships_what_is_live(plan, shuffled_parents, tmp_path)
+
+
+def export_counted(plan: Plan, out: Path) -> None:
+    """Export, and check that as many bytes were told of as are written."""
+    told: list[int] = []
+    export(plan, some_ratios(plan), out, {}, ExportWatcher(on_bytes=told.append))
+    assert sum(told) == num_bytes_written(plan) == (out / WEIGHTS).stat().st_size
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_the_vlm_alone_comes_back_bit_for_bit(shuffled_parents: Path, method: str, tmp_path: Path) -> None:
     plan = plan_of(shuffled_parents, f"blend.method={method}")
     export(plan, plan.uniform({"vlm": 1.0}), tmp_path / "out", {})
@@ -387,6 +407,7 @@ def test_a_tied_head_that_the_files_hold_all_the_same_is_written_with_the_embedd
         repeat_head(folder / name)
     plan = plan_of(folder, f"blend.method={method}")
     assert_ships_what_is_live(plan, folder, tmp_path)
+    export_counted(plan, tmp_path / "out")
     child = token_tensors(tmp_path / "out")
     assert torch.equal(child["head"], child["embeddings"])
     assert not torch.equal(child["head"], token_tensors(folder / "vlm")["head"])
