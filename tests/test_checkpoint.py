@@ -158,37 +158,77 @@ def test_an_index_with_a_number_for_a_name_is_told(tmp_path: Path) -> None:
 
 
 F32 = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
+TWO = {"a": F32, "b": F32 | {"data_offsets": [8, 16]}}
 
 
 @pytest.mark.parametrize(
     ("header", "what"),
     [
         (b"{oops", "its header cannot be read: "),
-        (b"\xff\xff", "its header cannot be read: "),
-        (b"[" * 100_000, "its header cannot be read: "),
-        ([], "its header cannot be read: "),
-        ({"w": 3}, "its header cannot be read: "),
-        ({"w": {}}, "its header cannot be read: 'data_offsets'"),
-        ({"w": F32 | {"data_offsets": [0]}}, "its header cannot be read: "),
-        ({"w": F32 | {"data_offsets": ["a", "b"]}}, "its header cannot be read: "),
-        ({"w": F32 | {"shape": "x"}}, "its header cannot be read: "),
-        ({"w": F32 | {"data_offsets": [0, 9]}}, "`w` claims bytes {start} to {end}, the file has {size}"),
-        ({"w": F32 | {"data_offsets": [-8, 0]}}, "`w` claims bytes {start} to {end}, the file has {size}"),
-        ({"w": F32 | {"data_offsets": [8, 0]}}, "`w` claims bytes {start} to {end}, the file has {size}"),
+        (b"\xff\xff", "its header cannot be read: no object"),
+        (b"", "its header cannot be read: no object"),
+        (b" {}", "its header cannot be read: no object"),
+        (b"{}\xff", "its header cannot be read: 'utf-8' codec can't decode"),
+        (b"\xef\xbb\xbf{}", "its header cannot be read: no object"),
+        (b'{"w": ' + b"[" * 100_000, "its header cannot be read: nested too deeply"),
+        (b'{"w": {}, "w": {}}', "its header cannot be read: `w` stands in it twice"),
+        (b'{"w": {"dtype": "F32", "dtype": "F16"}}', "its header cannot be read: `dtype` stands in it twice"),
+        (b'{"w": NaN}', "its header cannot be read: NaN is no number"),
+        (b'{"\\ud800": 1}', "its header cannot be read: 'utf-8' codec can't encode character"),
+        ([], "its header cannot be read: no object"),
+        ({"__metadata__": {"format": 3}}, "its header cannot be read: `__metadata__` is no mapping of texts"),
+        ({"__metadata__": ["pt"]}, "its header cannot be read: `__metadata__` is no mapping of texts"),
+        ({"w": 3}, "`w` has not just a dtype, a shape and data_offsets"),
+        ({"w": {}}, "`w` has not just a dtype, a shape and data_offsets"),
+        ({"w": F32 | {"more": 1}}, "`w` has not just a dtype, a shape and data_offsets"),
+        ({"w": F32 | {"dtype": "F31"}}, "`w` is of no known dtype"),
+        ({"w": F32 | {"dtype": ["F32"]}}, "`w` is of no known dtype"),
+        ({"w": F32 | {"data_offsets": [0]}}, "the data_offsets of `w` are no start and end"),
+        ({"w": F32 | {"data_offsets": [0, 8, 8]}}, "the data_offsets of `w` are no start and end"),
+        ({"w": F32 | {"data_offsets": ["a", "b"]}}, "the data_offsets of `w` are no start and end"),
+        ({"w": F32 | {"data_offsets": [0, 8.0]}}, "the data_offsets of `w` are no start and end"),
+        ({"w": F32 | {"data_offsets": [False, 8]}}, "the data_offsets of `w` are no start and end"),
+        ({"w": F32 | {"data_offsets": [-8, 0]}}, "the data_offsets of `w` are no start and end"),
+        ({"w": F32 | {"data_offsets": [8, 0]}}, "the data_offsets of `w` are no start and end"),
+        ({"w": F32 | {"data_offsets": [0, 2**64]}}, "the data_offsets of `w` are no start and end"),
+        ({"w": F32 | {"shape": "x"}}, "the shape of `w` is no list of at most 16 sizes"),
+        ({"w": F32 | {"shape": {"2": 2}}}, "the shape of `w` is no list of at most 16 sizes"),
+        ({"w": F32 | {"shape": [-1, -2]}}, "the shape of `w` is no list of at most 16 sizes"),
+        ({"w": F32 | {"shape": [2.0]}}, "the shape of `w` is no list of at most 16 sizes"),
+        ({"w": F32 | {"shape": [2, True]}}, "the shape of `w` is no list of at most 16 sizes"),
+        ({"w": F32 | {"shape": [2, *[1] * 16]}}, "the shape of `w` is no list of at most 16 sizes"),
         ({"w": F32 | {"data_offsets": [0, 4]}}, "`w` of shape (2,) in F32 cannot have 4 bytes"),
-        ({"w": F32 | {"shape": [2**62, 4]}}, f"`w` of shape ({2**62}, 4) in F32 cannot have 8 bytes"),
+        ({"w": F32 | {"shape": [2**60]}}, f"`w` of shape ({2**60},) in F32 is larger than any file"),
+        ({"w": F32 | {"shape": [2**40, 2**40, 0]}}, f"`w` of shape ({2**40}, {2**40}, 0) in F32 is larger than any"),
+        ({"w": F32 | {"shape": [2**58], "data_offsets": [0, 2**60]}}, "its header promises {more} bytes, the file has"),
+        ({"w": F32}, "its header promises {less} bytes, the file has {size}"),
+        ({"a": F32, "b": F32}, "`b` claims bytes 0 to 8 of the data, which overlap those of another tensor"),
+        ({"a": F32, "b": F32 | {"data_offsets": [4, 12]}}, "`b` claims bytes 4 to 12 of the data, which overlap those"),
+        (
+            {"b": F32 | {"data_offsets": [8, 16]}},
+            "`b` claims bytes 8 to 16 of the data, which leave a gap after byte 0",
+        ),
+        ({}, "its header promises 10 bytes, the file has 26"),
     ],
 )
 def test_a_malformed_header_is_told(tmp_path: Path, header: Any, what: str) -> None:
-    file = write_raw(tmp_path / "model.safetensors", header, b"\0" * 8)
-    if "{start}" in what:
-        data_start = file.stat().st_size - 8
-        first, last = header["w"]["data_offsets"]
-        what = what.format(start=data_start + first, end=data_start + last, size=file.stat().st_size)
+    file = write_raw(tmp_path / "model.safetensors", header, b"\0" * 16)
+    size = file.stat().st_size
     with pytest.raises(CheckpointError) as caught:
-        list(read_header(file))
+        read_header(file)
+    what = what.format(size=size, less=size - 8, more=size - 16 + 2**60)
     assert str(caught.value).startswith(f"{file} is damaged: {what}")
     assert caught.value.hint == "fetch the checkpoint again"
+
+
+@pytest.mark.parametrize("length", [2**24 + 1, 100_000_001])
+def test_a_header_of_absurd_length_is_not_read(tmp_path: Path, length: int) -> None:
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(struct.pack("<Q", length))
+    os.truncate(file, length + 100)
+    with pytest.raises(CheckpointError) as caught:
+        read_header(file)
+    assert caught.value.message == f"{file} is damaged: its header claims {length} bytes, wanted at most {2**24}"
 
 
 @pytest.mark.parametrize("content", [b"", b"\0\0", struct.pack("<Q", 1000) + b"{}", struct.pack("<Q", 2**63) + b"{}"])
@@ -196,7 +236,7 @@ def test_a_header_longer_than_its_file_is_told(tmp_path: Path, content: bytes) -
     file = tmp_path / "model.safetensors"
     file.write_bytes(content)
     with pytest.raises(CheckpointError) as caught:
-        list(read_header(file))
+        read_header(file)
     length = int.from_bytes(content[:8], "little")
     assert caught.value.message == (f"{file} is damaged: its header claims {length} bytes, the file has {len(content)}")
 
@@ -214,7 +254,7 @@ def test_a_file_cut_or_changed_anywhere_in_its_header_raises_nothing_but_a_check
             content[rng.randrange(header_length)] = rng.randrange(256)
         file.write_bytes(content[: rng.choice([len(content), rng.randrange(len(content))])])
         try:
-            list(read_header(file))
+            read_header(file)
         except CheckpointError:
             refused += 1
     assert refused > 150

@@ -7,7 +7,8 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,28 +19,18 @@ from torch import Tensor
 
 from vlmmerge.errors import CheckpointError
 from vlmmerge.finite import is_finite
+from vlmmerge.header import DTYPES, PREFIX, TensorInfo, damaged, header_length, parse_header
+from vlmmerge.hub import Snapshot, fetch, open_snapshot, parse_hub_id, read_start
 
-DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+CONFIG, SINGLE, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 # What a checkpoint needs besides its weights; README.md and repository files are not part of it.
 SIDE_FILES = ("*.json", "*.jinja", "*.txt", "*.model")
-# The safetensors format itself allows no longer header.
-LONGEST_HEADER = 100_000_000
+# The largest tokenizer.json in use has 35 MB.
+LARGEST_SIDE_FILE = 2**27
+# Nearly every header is shorter: one request is enough.
+USUAL_HEADER = 100_000
+ASKED_AT_ONCE = 8  # shards
 COUNTED_AT_ONCE = 2**22  # bytes
-
-
-@dataclass(frozen=True)
-class TensorInfo:
-    """Where one tensor lies: bytes [start, end) of `file`, counted from the file's beginning."""
-
-    file: Path
-    dtype: str
-    shape: tuple[int, ...]
-    start: int
-    end: int
-
-    @property
-    def num_bytes(self) -> int:
-        return self.end - self.start
 
 
 @dataclass(frozen=True)
@@ -50,11 +41,28 @@ class Checkpoint:
         folder: The local folder.
         config: The parsed config.json.
         tensors: For each key of the files, where the tensor lies.
+        snapshot: The hub's commit that it is; None for a local folder.
     """
 
     folder: Path
     config: dict[str, Any]
     tensors: dict[str, TensorInfo]
+    snapshot: Snapshot | None = None
+
+    @property
+    def commit(self) -> str | None:
+        """The hub's commit that was opened; None for a local folder."""
+        return self.snapshot.commit if self.snapshot else None
+
+    @property
+    def name(self) -> str:
+        """What a person calls it: the folder's name, or the hub id with the revision that was asked for."""
+        return str(self.snapshot.id) if self.snapshot else self.folder.name
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether some of its weights are on the hub only."""
+        return any(info.is_remote for info in self.tensors.values())
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -92,9 +100,13 @@ class Checkpoint:
         """Read one tensor into a new tensor on the CPU, in the dtype of the file.
 
         Raises:
-            CheckpointError: A dtype that cannot be blended, a value that is not finite, or a file that cannot be read.
+            CheckpointError: A dtype that cannot be blended, a value that is not finite, or a file that cannot be read
+                or was not fetched.
         """
         info = self.tensors[key]
+        if info.is_remote:
+            hint = "open it whole, which fetches its weights"
+            raise CheckpointError(f"{self.name}: the weights of `{key}` are still on the hub", hint=hint)
         with info.file.open("rb") as file:
             return self.read_part(key, file.fileno(), 0, math.prod(info.shape)).view(info.shape)
 
@@ -146,61 +158,71 @@ class Checkpoint:
 
     @cached_property
     def checksum(self) -> str:
-        """sha256 over the names and contents of all files."""
+        """sha256 over the names and contents of all files; of files that only the hub has, by what the hub says."""
         total = hashlib.sha256()
         for path in self.files():
-            with path.open("rb") as file:
-                total.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+            total.update(f"{path.name} {self._sha256(path)}\n".encode())
         return total.hexdigest()
+
+    def _sha256(self, file: Path) -> str:
+        if self.snapshot and not file.exists():
+            if known := self.snapshot.listing[file.name].sha256:
+                return known
+            raise CheckpointError(f"{self.name}: the hub tells no sha256 of {file.name}", hint="open it whole")
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def open_checkpoint(where: str | Path) -> Checkpoint:
-    """Open a local folder or a hub id: reads config and headers, no weights.
+    """Open a local folder or a hub id, `org/name` or `org/name@revision`; what the hub has is fetched whole.
+
+    Returns:
+        Config and headers; no weights are read.
 
     Raises:
         CheckpointError: No such checkpoint, no safetensors in it, or a malformed file.
     """
-    folder = _local_folder(str(where))
-    config_file = folder / "config.json"
-    try:
-        config = json.loads(config_file.read_text(encoding="utf-8"))
-        if not isinstance(config, dict):
-            raise ValueError("no object")
-    except FileNotFoundError:
-        raise CheckpointError(
-            f"{folder}: no config.json", hint="give the folder of a Hugging Face checkpoint"
-        ) from None
-    except ValueError as error:
-        raise CheckpointError(f"{config_file} is not JSON: {error}", hint="fetch the checkpoint again") from None
-    tensors = {key: info for file in _weight_files(folder) for key, info in read_header(file)}
-    return Checkpoint(folder, config, tensors)
+    return _open(str(where), SIDE_FILES, is_fetched=True)
 
 
-def read_header(file: Path) -> Iterator[tuple[str, TensorInfo]]:
-    """Read which tensors a safetensors file holds, and check that each lies within the file.
+def open_headers(where: str | Path, *, has_tokenizer: bool = True) -> Checkpoint:
+    """As `open_checkpoint`, but no weights are fetched: of files that only the hub has, the headers alone are read.
+
+    Args:
+        where: A local folder or a hub id.
+        has_tokenizer: Whether tokenizer and processor are fetched too, or config and index only.
+    """
+    return _open(str(where), SIDE_FILES if has_tokenizer else (CONFIG, INDEX), is_fetched=False)
+
+
+def read_header(file: Path) -> dict[str, TensorInfo]:
+    """Read which tensors a safetensors file holds.
 
     Raises:
-        CheckpointError: The header is malformed or points outside the file.
-
-    Source: the format, https://github.com/huggingface/safetensors#format
+        CheckpointError: The header is malformed, or does not describe the file.
     """
-    size = file.stat().st_size
     with file.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        if size < 8 or length > min(size - 8, LONGEST_HEADER):
-            raise _damaged(file, f"its header claims {length} bytes, the file has {size}")
-        try:
-            header = json.loads(stream.read(length))
-            header.pop("__metadata__", None)
-            found = [(key, _tensor_info(file, entry, 8 + length)) for key, entry in header.items()]
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise _damaged(file, f"its header cannot be read: {error}") from None
-    for key, info in found:
-        if not 8 + length <= info.start <= info.end <= size:
-            raise _damaged(file, f"`{key}` claims bytes {info.start} to {info.end}, the file has {size}")
-        if info.dtype in DTYPES and info.num_bytes != math.prod(info.shape) * DTYPES[info.dtype].itemsize:
-            raise _damaged(file, f"`{key}` of shape {info.shape} in {info.dtype} cannot have {info.num_bytes} bytes")
-    yield from found
+        size = os.fstat(stream.fileno()).st_size
+        length = header_length(file, stream.read(PREFIX), size)
+        return parse_header(file, stream.read(length), size)
+
+
+def read_remote_header(snapshot: Snapshot, name: str) -> dict[str, TensorInfo]:
+    """As `read_header`, of a file that only the hub has.
+
+    Raises:
+        CheckpointError: As `read_header`; or the hub does not give it.
+    """
+    file = snapshot.folder / name
+    if name not in snapshot.listing:
+        hint = "fetch it while the hub can be reached"
+        raise CheckpointError(f"{snapshot.id}: the cache has no {name}, and the hub cannot be asked", hint=hint)
+    size = snapshot.listing[name].num_bytes
+    raw = read_start(snapshot, name, min(size, USUAL_HEADER))
+    length = header_length(file, raw, size)
+    if len(raw) < PREFIX + length:
+        raw = read_start(snapshot, name, PREFIX + length)
+    return parse_header(file, raw[PREFIX : PREFIX + length], size, is_remote=True)
 
 
 def read_bytes(file: Path, descriptor: int, start: int, end: int) -> bytearray:
@@ -220,61 +242,78 @@ def read_bytes(file: Path, descriptor: int, start: int, end: int) -> bytearray:
         except OSError as error:
             raise CheckpointError(f"{file} cannot be read: {error.strerror}", hint="check the disk") from None
         if num_read == 0:
-            raise _damaged(file, f"it ends before byte {end}, which its header promises")
+            raise damaged(file, f"it ends before byte {end}, which its header promises")
         left = left[num_read:]
     return raw
 
 
-def _tensor_info(file: Path, entry: dict[str, Any], data_start: int) -> TensorInfo:
-    start, end = entry["data_offsets"]
-    return TensorInfo(file, str(entry["dtype"]), tuple(map(int, entry["shape"])), data_start + start, data_start + end)
+def _open(where: str, patterns: Collection[str], *, is_fetched: bool) -> Checkpoint:
+    folder = Path(where).expanduser()
+    if folder.is_dir():
+        folder = folder.resolve()
+        snapshot = None
+    else:
+        hub_id = parse_hub_id(where)
+        if hub_id is None:
+            raise CheckpointError(f"no such checkpoint: {where}", hint="give a folder with a config.json, or a hub id")
+        snapshot = open_snapshot(hub_id, patterns, LARGEST_SIDE_FILE)
+        folder = snapshot.folder
+    config = _read_config(folder / CONFIG)
+    there = {path.name for path in folder.iterdir()}
+    if snapshot:  # where the hub was not reached, nobody knows what else there is
+        there |= set(snapshot.listing or ([] if INDEX in there else [SINGLE]))
+    names = _weight_names(folder, there)
+    if snapshot and is_fetched:
+        fetch(snapshot, names)
+
+    def read(name: str) -> dict[str, TensorInfo]:
+        is_here = snapshot is None or (folder / name).exists()
+        return read_header(folder / name) if is_here or snapshot is None else read_remote_header(snapshot, name)
+
+    with ThreadPoolExecutor(ASKED_AT_ONCE) as threads:
+        headers = list(threads.map(read, names))
+    return Checkpoint(folder, config, {key: info for found in headers for key, info in found.items()}, snapshot)
 
 
-def _damaged(file: Path, what: str) -> CheckpointError:
-    return CheckpointError(f"{file} is damaged: {what}", hint="fetch the checkpoint again")
-
-
-def _local_folder(where: str) -> Path:
-    path = Path(where).expanduser()
-    if path.is_dir():
-        return path.resolve()
-    if path.is_absolute() or where.startswith(".") or where.count("/") != 1:
-        raise CheckpointError(f"no such checkpoint: {where}", hint="give a folder with a config.json, or a hub id")
-    from huggingface_hub import snapshot_download
-
+def _read_config(file: Path) -> dict[str, Any]:
     try:
-        return Path(snapshot_download(where, allow_patterns=[*SIDE_FILES, "*.safetensors"]))
-    except Exception as error:  # the hub client raises its own, requests' and the system's errors
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        config = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(config, dict):
+            raise ValueError("no object")
+    except FileNotFoundError:
         raise CheckpointError(
-            f"no such checkpoint: {where} is no folder here, and the hub did not give it",
-            details=[reason],
-            hint="check the name; for a gated model run `hf auth login`",
+            f"{file.parent}: no config.json", hint="give the folder of a Hugging Face checkpoint"
         ) from None
+    except ValueError as error:
+        raise CheckpointError(f"{file} is not JSON: {error}", hint="fetch the checkpoint again") from None
+    return config
 
 
-def _weight_files(folder: Path) -> list[Path]:
+def _weight_names(folder: Path, there: Collection[str]) -> list[str]:
     """The safetensors files of a checkpoint: those that its index names, or the only one.
+
+    Args:
+        folder: Where the index is.
+        there: The names of all files that there are.
 
     Raises:
         CheckpointError: None, or an index that names a file which is missing or outside the folder.
     """
-    index = folder / "model.safetensors.index.json"
-    if not index.exists():
-        single = folder / "model.safetensors"
-        if single.exists():
-            return [single]
+    if INDEX not in there:
+        if SINGLE in there:
+            return [SINGLE]
         raise CheckpointError(
-            f"{folder}: no model.safetensors and no model.safetensors.index.json",
+            f"{folder}: no {SINGLE} and no {INDEX}",
             hint="only safetensors are read, never pickles: convert a .bin with transformers' `save_pretrained`",
         )
+    index = folder / INDEX
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
     except (ValueError, KeyError, TypeError, AttributeError):
         raise CheckpointError(f"{index} is damaged: no weight map", hint="fetch the checkpoint again") from None
     is_name = {name: isinstance(name, str) and Path(name).name == name != ".." for name in names}
     faults = [f"{name}: not a file name" for name in names if not is_name[name]]
-    faults += [f"{name}: no such file" for name in names if is_name[name] and not (folder / name).is_file()]
+    faults += [f"{name}: no such file" for name in names if is_name[name] and name not in there]
     if faults:
         raise CheckpointError(f"{index} names files that are not there", details=faults, hint="fetch them again")
-    return [folder / name for name in names]
+    return names

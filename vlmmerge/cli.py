@@ -120,7 +120,7 @@ def run_evolve(parsed: argparse.Namespace) -> Any:
 
     splits = {name: list(evalset.splits) for name, evalset in find_evalsets().items()}
     recipe = load_recipe(parsed.recipe, parsed.set, lambda r: missing_for_evolve(r) + check_names(r, METRICS, splits))
-    plan = make_plan(recipe)
+    plan = make_plan(recipe, has_weights=not parsed.dry_run)
     start = start_from(plan, parsed.start_from) if parsed.start_from else None
     if parsed.dry_run:
         from vlmmerge.estimate import describe_plan
@@ -268,6 +268,7 @@ def _quieten_libraries() -> None:
     """Progress and errors are told by this program; libraries' bars and notices stay out of its output."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     os.environ.setdefault("TQDM_DISABLE", "1")
 

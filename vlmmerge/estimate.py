@@ -36,7 +36,7 @@ def describe_plan(plan: Plan) -> dict[str, Any]:
     num_answers += num_finals * sizes.get("finals", 0)
     seconds = seconds_per_sample(plan) * num_answers
     return {
-        "parents": {name: f"{c.folder.name}, {c.num_bytes / 1e6:,.1f} MB" for name, c in plan.checkpoints.items()},
+        "parents": {name: f"{c.name}, {c.num_bytes / 1e6:,.1f} MB" for name, c in plan.checkpoints.items()},
         "blend": f"{recipe.blend.method}, {len(plan.anatomy.slots)} slots in {plan.anatomy.num_layers} layers",
         "vocabulary": dict(plan.vocabulary.policy),
         "search space": plan.space.describe(),

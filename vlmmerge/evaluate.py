@@ -17,7 +17,7 @@ from torch import Tensor
 from vlmmerge.anatomy import EMBEDDINGS, HEAD, KEEP_EMBEDDINGS, Anatomy, Slot, pair, study
 from vlmmerge.blend import METHODS, Options
 from vlmmerge.blend.live import LiveBlender
-from vlmmerge.checkpoint import Checkpoint, open_checkpoint
+from vlmmerge.checkpoint import Checkpoint, open_checkpoint, open_headers
 from vlmmerge.errors import EvalsetError, ParentsError, VlmMergeError
 from vlmmerge.evalsets import Sample, find_split, load
 from vlmmerge.generate import LiveVlm, Prompt, read_image
@@ -52,6 +52,22 @@ class Plan:
     fixed: Ratios | None = None
 
     @property
+    def pinned_recipe(self) -> Recipe:
+        """The recipe with the commits that were opened in place of the hub's branches, which may move on."""
+        opened = {name: checkpoint.snapshot for name, checkpoint in self.checkpoints.items()}
+        pinned = {name: str(snapshot.pinned) for name, snapshot in opened.items() if snapshot}
+        parents = self.recipe.parents
+        llms = {name: pinned.get(name, where) for name, where in parents.llms.items()}
+        vlm, base = pinned.get("vlm", parents.vlm), pinned.get("base", parents.base)
+        update = parents.model_copy(update={"vlm": vlm, "base": base, "llms": llms})
+        return self.recipe.model_copy(update={"parents": update})
+
+    @property
+    def commits(self) -> dict[str, str]:
+        """The hub's commit of each parent that is not a local folder."""
+        return {name: checkpoint.commit for name, checkpoint in self.checkpoints.items() if checkpoint.commit}
+
+    @property
     def blended_parents(self) -> list[str]:
         """The parents that have ratios: all but the base."""
         return ["vlm", *self.recipe.parents.llms]
@@ -81,8 +97,12 @@ class Plan:
         return [self.anatomy.keys["vlm"][slot], *([repeated] if repeated else [])]
 
 
-def make_plan(recipe: Recipe) -> Plan:
+def make_plan(recipe: Recipe, *, has_weights: bool = True) -> Plan:
     """Open the parents (headers only), pair their slots and lay out the search space.
+
+    Args:
+        recipe: The recipe.
+        has_weights: Whether the weights of parents on the hub are fetched; without them nothing can be blended.
 
     Raises:
         EvalsetError: There is no such split, it has too few samples, or search and held-out data share pictures.
@@ -94,7 +114,8 @@ def make_plan(recipe: Recipe) -> Plan:
         for seen in filter(None, (recipe.evalset.search, recipe.evalset.finals)):
             check_apart(seen, recipe.evalset.held_out)
     places = {"vlm": recipe.parents.vlm, "base": recipe.parents.base, **recipe.parents.llms}
-    checkpoints = {name: open_checkpoint(where) for name, where in places.items()}
+    open_parent = open_checkpoint if has_weights else open_headers
+    checkpoints = {name: open_parent(where) for name, where in places.items()}
     anatomy = study(
         {name: checkpoint.shapes for name, checkpoint in checkpoints.items()},
         {name: checkpoint.says_tied for name, checkpoint in checkpoints.items()},

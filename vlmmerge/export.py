@@ -92,7 +92,8 @@ def file_blend(plan: Plan, ratios: Ratios) -> FileBlend:
 def export_blend(plan: Plan, out: Path, watcher: ExportWatcher = UNWATCHED) -> None:
     """Export the ratios that the recipe fixes, as `export` does; only its parents and blend matter."""
     recipe = {key: value for key, value in fingerprint_fields(plan.recipe).items() if key in ("parents", "blend")}
-    export(plan, plan.fixed_ratios(), out, {"vlmmerge": __version__, "recipe": recipe}, watcher)
+    commits = {"parents_commit": plan.commits} if plan.commits else {}
+    export(plan, plan.fixed_ratios(), out, {"vlmmerge": __version__, "recipe": recipe, **commits}, watcher)
 
 
 def num_bytes_written(plan: Plan) -> int:

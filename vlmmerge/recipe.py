@@ -26,7 +26,7 @@ Points = float | list[float]
 
 _PARTS = ("attention", "mlp")
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
-_HUB_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_.-]+)?")
+_HUB_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_.-]+)?(@[^\s@]+)?")
 
 
 def _is_number(value: object) -> bool:

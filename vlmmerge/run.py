@@ -79,8 +79,11 @@ class Run:
             self.start = journalled_start(self.folder / JOURNAL)
         with Journal(self.folder / JOURNAL) as journal:
             header = make_header(run_fields(self.plan) | ({"start": self.start} if self.start else {}))
+            header |= {"parents_commit": self.plan.commits} if self.plan.commits else {}
             (journal.open_resume if resume else journal.open_new)(header)
-            (self.folder / RECIPE).write_text(self.plan.recipe.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            (self.folder / RECIPE).write_text(
+                self.plan.pinned_recipe.model_dump_json(indent=2) + "\n", encoding="utf-8"
+            )
             try:
                 self._score_grid(journal)
                 self._search(journal)
@@ -119,7 +122,7 @@ class Run:
             settings=recipe.search,
             journal=journal,
             evaluate=None if recipe.search.actors >= 2 else lambda genome: self.evaluator.evaluate(genome),
-            make_evaluate=functools.partial(make_evaluate, recipe),
+            make_evaluate=functools.partial(make_evaluate, self.plan.pinned_recipe),
             on_record=self.watcher.on_record,
         )
 
@@ -265,6 +268,7 @@ def export_candidate(
     provenance = {
         "vlmmerge": header["version"],
         **header["fields"],
+        **({"parents_commit": plan.commits} if plan.commits else {}),
         "candidate": candidate,
         "genes": {
             gene.name: gene.to_value(number) for gene, number in zip(plan.space.genes, candidate["genome"], strict=True)

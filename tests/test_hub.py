@@ -1,0 +1,216 @@
+"""hub.py and what is opened through it: the real huggingface_hub against a hub on this machine, which counts bytes."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from huggingface_hub import constants
+from safetensors.torch import load_file, save_file
+
+from tests.fakehub import FakeHub, serving
+from vlmmerge import checkpoint
+from vlmmerge.checkpoint import open_checkpoint, open_headers
+from vlmmerge.errors import CheckpointError
+from vlmmerge.evaluate import make_plan
+from vlmmerge.recipe import load_recipe
+
+
+@pytest.fixture
+def hub(tmp_path: Path, parents: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    """A hub with the tiny parents as `org/vlm`, `org/base` and `org/ja-llm`, and an empty cache."""
+    with serving(FakeHub()) as hub:
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        for name in ("vlm", "base", "ja-llm"):
+            hub.add(f"org/{name}", parents / name)
+        yield hub
+
+
+def fault_of(where: str, **settings: Any) -> CheckpointError:
+    with pytest.raises(CheckpointError) as caught:
+        open_headers(where, **settings)
+    assert caught.value.hint, "every message says what to do"
+    return caught.value
+
+
+def write_sharded(folder: Path, source: Path, num_shards: int = 3) -> Path:
+    """The same checkpoint in shards."""
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    tensors = load_file(source / "model.safetensors")
+    names = {key: f"model-{number % num_shards}.safetensors" for number, key in enumerate(tensors)}
+    for name in set(names.values()):
+        save_file({key: tensor for key, tensor in tensors.items() if names[key] == name}, folder / name)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+    return folder
+
+
+def test_headers_are_read_and_no_weights(hub: FakeHub, parents: Path) -> None:
+    opened, local = open_headers("org/vlm"), open_checkpoint(parents / "vlm")
+    assert opened.config == local.config and opened.shapes == local.shapes and opened.num_bytes == local.num_bytes
+    assert opened.is_remote and not local.is_remote
+    requests = [(method, size) for method, path, size in hub.served if path.endswith(".safetensors")]
+    assert requests == [("GET", checkpoint.USUAL_HEADER)], "one request, of a part of the file"
+    assert hub.num_bytes(".safetensors") < (parents / "vlm" / "model.safetensors").stat().st_size / 2
+    assert not list(opened.folder.glob("*.safetensors"))
+    key = next(iter(opened.tensors))
+    with pytest.raises(CheckpointError) as caught:
+        opened.read(key)
+    assert str(caught.value) == (
+        f"org/vlm: the weights of `{key}` are still on the hub\nhint: open it whole, which fetches its weights"
+    )
+
+
+def test_without_tokenizer_only_the_config_is_fetched(hub: FakeHub) -> None:
+    opened = open_headers("org/vlm", has_tokenizer=False)
+    assert [path.name for path in opened.folder.iterdir()] == ["config.json"]
+    assert hub.num_bytes("tokenizer.json") == 0
+
+
+def test_a_header_longer_than_the_first_request_is_read_whole(
+    hub: FakeHub, parents: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "USUAL_HEADER", 100)
+    assert open_headers("org/vlm").shapes == open_checkpoint(parents / "vlm").shapes
+    length = int.from_bytes((parents / "vlm" / "model.safetensors").read_bytes()[:8], "little")
+    assert hub.num_bytes(".safetensors") == 100 + 8 + length
+
+
+def test_a_server_without_ranges_is_not_listened_to_for_long(hub: FakeHub, tmp_path: Path) -> None:
+    """It sends the whole file, which may have gigabytes."""
+    (tmp_path / "long").mkdir()
+    (tmp_path / "long" / "config.json").write_text("{}")
+    save_file({"w": torch.zeros(2**24)}, tmp_path / "long" / "model.safetensors")
+    hub.add("org/long", tmp_path / "long")
+    hub.knows_ranges = False
+    assert open_headers("org/long").shapes == {"w": (2**24,)}
+    assert hub.num_bytes(".safetensors") < 2**25, "of 2^26 bytes; the rest is in the system's buffers"
+
+
+def test_a_sharded_checkpoint_opens_by_its_headers(hub: FakeHub, parents: Path, tmp_path: Path) -> None:
+    hub.add("org/sharded", write_sharded(tmp_path / "sharded", parents / "base"))
+    opened, local = open_headers("org/sharded"), open_checkpoint(parents / "base")
+    assert opened.shapes == local.shapes and len(opened.weight_files) == 3
+    assert opened.checksum == open_checkpoint(tmp_path / "sharded").checksum
+
+
+def test_the_checksum_of_headers_is_that_of_the_fetched_files(hub: FakeHub, parents: Path) -> None:
+    checksum = open_headers("org/vlm").checksum
+    assert checksum == open_checkpoint("org/vlm").checksum == open_checkpoint(parents / "vlm").checksum
+
+
+def test_what_the_cache_has_is_not_fetched_again(hub: FakeHub) -> None:
+    whole = open_checkpoint("org/vlm")
+    assert not whole.is_remote
+    num_bytes = hub.num_bytes(".safetensors")
+    assert num_bytes == whole.weight_files[0].stat().st_size
+    assert not open_headers("org/vlm").is_remote
+    assert hub.num_bytes(".safetensors") == num_bytes
+
+
+def test_only_what_makes_the_checkpoint_is_fetched(hub: FakeHub, parents: Path, tmp_path: Path) -> None:
+    """Some repositories hold every weight two or three times."""
+    folder = shutil.copytree(parents / "base", tmp_path / "more")
+    for extra in ("pytorch_model.bin", "consolidated.safetensors", "modeling_own.py", "README.md"):
+        (folder / extra).write_bytes(b"x" * 1000)
+    (folder / "onnx").mkdir()
+    (folder / "onnx" / "config.json").write_text("{}")
+    (folder / "huge.json").write_bytes(b" " * (checkpoint.LARGEST_SIDE_FILE + 1))
+    hub.add("org/more", folder)
+    names = {
+        str(path.relative_to(opened)) for opened in [open_checkpoint("org/more").folder] for path in opened.rglob("*")
+    }
+    assert names == {path.name for path in (parents / "base").iterdir()}
+
+
+def test_a_branch_a_tag_and_a_commit_open_what_they_name(hub: FakeHub, parents: Path) -> None:
+    first = hub.repos["org/ja-llm"].refs["main"]
+    second = hub.add("org/ja-llm", parents / "vlm")
+    hub.repos["org/ja-llm"].refs |= {"v1.0": first, "refs/pr/1": first}
+    newest = open_headers("org/ja-llm")
+    assert (newest.commit, newest.name) == (second, "org/ja-llm")
+    assert open_headers("org/ja-llm@main").commit == second
+    older = open_checkpoint(parents / "ja-llm").shapes
+    for revision in ("v1.0", "refs/pr/1", first):
+        opened = open_headers(f"org/ja-llm@{revision}")
+        assert (opened.commit, opened.shapes, opened.name) == (first, older, f"org/ja-llm@{revision}")
+    assert str(fault_of("org/ja-llm@v9")) == (
+        "org/ja-llm@v9: the hub has no such revision of org/ja-llm\n"
+        "hint: see the branches, tags and commits of org/ja-llm on its page"
+    )
+
+
+@pytest.mark.parametrize("where", ["org/vlm@../../x", "org/vlm@/x", "../vlm", "org/..", "./vlm@main", "org/vlm@a@b"])
+def test_a_name_that_leaves_the_cache_is_none(where: str) -> None:
+    assert str(fault_of(where)) == f"no such checkpoint: {where}\nhint: give a folder with a config.json, or a hub id"
+
+
+@pytest.mark.parametrize("revision", ["", "@v1.0", "@commit"])
+def test_a_cached_snapshot_opens_offline(
+    hub: FakeHub, parents: Path, monkeypatch: pytest.MonkeyPatch, revision: str
+) -> None:
+    commit = hub.repos["org/vlm"].refs["main"]
+    hub.repos["org/vlm"].refs["v1.0"] = commit
+    where = f"org/vlm{revision.replace('commit', commit)}"
+    online = open_checkpoint(where)
+    num_served = len(hub.served)
+    for setting in ({"HF_HUB_OFFLINE": True}, {"ENDPOINT": "http://127.0.0.1:9"}):  # nobody listens there
+        with monkeypatch.context() as patch:
+            for name, value in setting.items():
+                patch.setattr(constants, name, value)
+            for open_again in (open_checkpoint, open_headers):
+                offline = open_again(where)
+                assert (offline.commit, offline.folder) == (commit, online.folder) and not offline.is_remote
+                assert offline.checksum == open_checkpoint(parents / "vlm").checksum
+    assert len(hub.served) == num_served
+
+
+def test_what_the_cache_lacks_is_told_offline(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_headers("org/vlm")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    head, details, hint = (str(fault_of("org/base")).split("\n")[index] for index in (0, 1, -1))
+    assert head == "no such checkpoint: org/base is no folder here, and the hub did not give it"
+    assert details == "  HF_HUB_OFFLINE is set, and the cache has it not"
+    assert hint == "hint: check the name, or unset HF_HUB_OFFLINE"
+    assert str(fault_of("org/vlm")) == (
+        "org/vlm: the cache has no model.safetensors, and the hub cannot be asked\n"
+        "hint: fetch it while the hub can be reached"
+    )
+
+
+def test_a_hub_that_does_not_answer_is_told(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    assert str(fault_of("org/base")) == (
+        "no such checkpoint: org/base is no folder here, and the hub did not give it\n"
+        "  [Errno 111] Connection refused\n"
+        "hint: check the network, or give a local folder; for a private or gated repository run `hf auth login`"
+    )
+
+
+def test_a_gated_and_a_private_repository_tell_how_to_log_in(hub: FakeHub, parents: Path) -> None:
+    hub.add("org/gated", parents / "base", is_gated=True)
+    hub.add("org/private", parents / "base", refusal=(401, "RepoNotFound"))
+    gated, private, missing = (str(fault_of(f"org/{name}")).split("\n") for name in ("gated", "private", "nothing"))
+    assert gated[0] == "no such checkpoint: org/gated is no folder here, and the hub did not give it"
+    assert gated[1] == "  it is gated, and your login has no access"
+    assert gated[-1] == "hint: ask for access on the page of org/gated, then run `hf auth login`"
+    assert private[1] == missing[1] == "  it has no such repository, or a private one"
+    assert private[-1] == "hint: check the name; for a private repository run `hf auth login`"
+
+
+def test_a_plan_remembers_the_commits_and_a_pinned_recipe_names_them(hub: FakeHub, recipe_file: Path) -> None:
+    overrides = ["parents.vlm=org/vlm", "parents.llms.ja=org/ja-llm@main"]
+    plan = make_plan(load_recipe(recipe_file, overrides), has_weights=False)
+    commits = {name: hub.repos[f"org/{repo}"].refs["main"] for name, repo in (("vlm", "vlm"), ("ja", "ja-llm"))}
+    assert plan.commits == commits
+    pinned = plan.pinned_recipe.parents
+    assert (pinned.vlm, pinned.llms["ja"]) == (f"org/vlm@{commits['vlm']}", f"org/ja-llm@{commits['ja']}")
+    assert pinned.base == plan.recipe.parents.base == str(recipe_file.parent / "base")
+    assert hub.num_bytes(".safetensors") <= 2 * checkpoint.USUAL_HEADER
