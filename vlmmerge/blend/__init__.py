@@ -8,12 +8,13 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from vlmmerge.blend.masks import keep_mask
-from vlmmerge.blend.methods import DEFAULTS, METHODS, Draw, Method, Options
+from vlmmerge.blend.deltas import make_draw
+from vlmmerge.blend.methods import METHODS, Method
+from vlmmerge.blend.options import DEFAULTS, Options
 from vlmmerge.errors import VlmMergeError
 from vlmmerge.genome import Ratio
 
-__all__ = ["DEFAULTS", "METHODS", "Method", "Options", "blend_slot"]
+__all__ = ["DEFAULTS", "METHODS", "Method", "Options", "blend_slot", "check_number", "is_whole"]
 
 
 def blend_slot(
@@ -48,16 +49,21 @@ def blend_slot(
             sum to 0, all of them 0 included where the base takes no part: there is nothing to average.
     """
     chosen = METHODS[method]
-    _check_number(chosen, parents)
+    check_number(chosen, parents)
     names = [name for name in parents if ratios[name].weight != 0.0]
     tensors, of_parents = [parents[name] for name in names], [ratios[name] for name in names]
     if (source := _copied(chosen, base, tensors, of_parents, options)) is not None:
         return source.to(torch.float32, copy=True)
-    draws = [_draw(seed, name, slot, base, start) for name in names]
+    draws = [make_draw(seed, name, slot, base, start) for name in names]
     return chosen.function(base, tensors, of_parents, draws, options)
 
 
-def _check_number(method: Method, parents: Iterable[str]) -> None:
+def check_number(method: Method, parents: Iterable[str]) -> None:
+    """Check that the method takes so many parents.
+
+    Raises:
+        VlmMergeError: It takes more, or fewer.
+    """
     names = list(parents)
     if not method.least_parents <= len(names) <= method.most_parents:
         at_least = "" if method.least_parents == method.most_parents else "at least "
@@ -73,23 +79,13 @@ def _copied(
     """The tensor that the blend must equal bit for bit, if there is one: arithmetic would lose -0.0 and low bits."""
     if not parents:
         return base if method.uses_base else None
-    return parents[0] if len(parents) == 1 and _is_whole(method, ratios[0], options) else None
+    return parents[0] if len(parents) == 1 and is_whole(method, ratios[0], options) else None
 
 
-def _is_whole(method: Method, ratio: Ratio, options: Options) -> bool:
+def is_whole(method: Method, ratio: Ratio, options: Options) -> bool:
     """Whether a parent that takes part alone comes back."""
     if method.is_mean and (options.normalize is not False or "normalize" not in method.options):
         return True
     is_dense = ratio.density == 1.0 or "density" not in method.parameters
     is_one = ratio.weight == 1.0 or options.normalize is True
     return is_dense and is_one and options.lambda_ == 1.0
-
-
-def _draw(seed: int, parent: str, slot: str, base: Tensor, start: int) -> Draw:
-    def draw(probability: float | Tensor) -> Tensor | None:
-        if isinstance(probability, float) and probability == 1.0:
-            return None
-        dtype = torch.float32 if base.device.type == "cpu" else torch.bool
-        return keep_mask(seed, parent, slot, base.shape, probability, start=start, dtype=dtype, device=base.device)
-
-    return draw

@@ -28,57 +28,26 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
-from typing import Literal
 
 from torch import Tensor
 
-from vlmmerge.blend.elect import add_up, elected_sign, sum_of_sign, weight_of_sign
-from vlmmerge.blend.sparsify import drop, keep_band, keep_most_varied, keep_probability, trim, with_l1_norm_of
+from vlmmerge.blend.deltas import (
+    Draw,
+    add_agreeing,
+    add_all,
+    add_mean_of_agreeing,
+    crumbs,
+    drop_at_random,
+    magnitude_prune,
+    sparse,
+    task_vector,
+)
+from vlmmerge.blend.elect import add_up
+from vlmmerge.blend.options import DEFAULTS, Options
+from vlmmerge.blend.shares import shares_of_energy, shares_of_weights, shares_on_arc, step_to_mean, sum_of_weights
+from vlmmerge.blend.sparsify import keep_most_varied, trim
 from vlmmerge.blend.sums import dot, dot_rows
-from vlmmerge.errors import VlmMergeError
 from vlmmerge.genome import Ratio
-
-
-@dataclass(frozen=True)
-class Options:
-    """What holds for the whole blend, by the field's names; each method uses those that its line in `METHODS` names.
-
-    Args:
-        normalize: Divide the blended task vectors by the sum of the weights (after an election: of those that agree).
-            None is the method's own: `linear` divides, no other does.
-        rescale: Make up for what was made zero. True: DARE and DELLA divide by the probability of being kept, TIES and
-            Breadcrumbs keep each task vector's L1 norm. `l1`: all of them keep that norm. None is the method's own:
-            True for DARE and DELLA, False for the others.
-        lambda_: Factor on the blended task vectors; `lambda` in a recipe.
-        majority_sign_method: `total` elects the sign of the sum, `frequency` the sign that more parents have.
-        majority_sign_tie: Where neither sign wins, `drop` adds nothing, `positive` adds what is positive.
-        select_topk: Fraction of the elements in which the parents vary that `sce` blends, in (0, 1].
-        filter_wise: Let `model_stock` interpolate each row by itself, not the slot as one.
-
-    Raises:
-        VlmMergeError: A value out of range.
-    """
-
-    normalize: bool | None = None
-    rescale: bool | Literal["l1"] | None = None
-    lambda_: float = 1.0
-    majority_sign_method: Literal["total", "frequency"] = "total"
-    majority_sign_tie: Literal["drop", "positive"] = "drop"
-    select_topk: float = 1.0
-    filter_wise: bool = False
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.lambda_) and 0.0 < self.select_topk <= 1.0):
-            raise VlmMergeError(
-                f"no such options: lambda {self.lambda_}, select_topk {self.select_topk}",
-                hint="lambda is a finite number; select_topk is above 0 and at most 1",
-            )
-
-
-DEFAULTS = Options()
-
-Draw = Callable[[float | Tensor], Tensor | None]
-"""Draws which elements are kept, each by itself with the given probability: a new mask, or None to keep all."""
 
 BlendFunction = Callable[[Tensor, Sequence[Tensor], Sequence[Ratio], Sequence[Draw], Options], Tensor]
 
@@ -95,7 +64,7 @@ class Method:
         uses_base: Whether the base takes part; where it does, the base comes back when no parent takes part.
         is_mean: Whether a parent that takes part alone comes back, whatever its weight.
         is_elementwise: Whether each element of the blend comes from that element of base, parents and masks alone,
-            unless `rescale: l1` wants norms of whole slots.
+            unless `rescale: l1` wants norms of whole slots. Others are blended in chunks by a plan (`plans.py`).
         least_parents: How many parents it needs.
         most_parents: How many it can take.
     """
@@ -139,14 +108,9 @@ def slerp(
 
     Source: Shoemake 1985, Animating rotation with quaternion curves, https://doi.org/10.1145/325165.325242
     """
-    total = sum_of_weights("slerp", ratios)
+    shares = shares_of_weights("slerp", ratios)
     one, other = (parent.float() for parent in parents)
-    shares = [ratio.weight / total for ratio in ratios]
-    norms = math.sqrt(dot(one, one)) * math.sqrt(dot(other, other))
-    cosine = float(dot(one, other)) / norms if norms else 1.0
-    if abs(cosine) <= 0.9995:  # false for NaN, which then shows where it is
-        angle = math.acos(cosine)
-        shares = [math.sin(share * angle) / math.sin(angle) for share in shares]
+    shares = shares_on_arc(shares, dot(one, one), dot(other, other), dot(one, other))
     return (one * shares[0]).add_(other * shares[1])
 
 
@@ -276,18 +240,10 @@ def model_stock(
     base = base.float()
     deltas = [task_vector(parent, base) for parent in parents]
     by_row = base.dim() > 1 and options.filter_wise
-    rows = [delta.reshape(len(delta) if by_row else 1, -1) for delta in deltas]
+    rows = [delta.flatten(1) if by_row else delta.view(1, -1) for delta in deltas]
     product = dot_rows if by_row else dot
-    norms = [product(row, row).sqrt_() for row in rows]
-    cosines = []
-    for i, j in combinations(range(len(rows)), 2):
-        scale = norms[i] * norms[j]
-        cosines.append((product(rows[i], rows[j]) / scale.masked_fill(scale == 0.0, 1.0)).clamp_(-1.0, 1.0))
-    cosine, count = add_up(cosines) / len(cosines), len(rows)
-    denominator = cosine * (count - 1) + 1.0
-    t = (cosine * count / denominator).masked_fill_(denominator.abs() < 1e-6, 0.0)
-    mean = add_up(rows).div_(count)
-    return mean.mul_(t.float().view(-1, 1)).view(base.shape).add_(base)
+    step = step_to_mean([product(row, row) for row in rows], [product(*pair) for pair in combinations(rows, 2)])
+    return add_up(rows).div_(len(rows)).mul_(step.float().view(-1, 1)).view(base.shape).add_(base)
 
 
 def sce(
@@ -303,102 +259,11 @@ def sce(
 
     Source: Wan 2024, FuseChat (its SCE), https://arxiv.org/abs/2408.07990
     """
-    if min(ratio.weight for ratio in ratios) < 0.0:
-        raise VlmMergeError(
-            f"sce takes no weight below 0, found {', '.join(f'{ratio.weight:g}' for ratio in ratios)}",
-            hint="use weights of 0 or more, or `ties`",
-        )
     base = base.float()
     deltas = [task_vector(parent, base) for parent in parents]
     keep_most_varied(deltas, options.select_topk)
-    energies = [ratio.weight * float(dot(delta, delta)) for delta, ratio in zip(deltas, ratios, strict=True)]
-    total = math.fsum(energies) or 1.0  # 0: nothing is selected, and nothing added
-    coefficients = [energy / total for energy in energies]
-    sign = elected_sign(deltas, tie=options.majority_sign_tie)
-    divisor = weight_of_sign(deltas, coefficients, sign)
-    weighted = [delta.mul_(coefficient) for delta, coefficient in zip(deltas, coefficients, strict=True)]
-    return sum_of_sign(weighted, sign).div_(divisor).add_(base)
-
-
-def task_vector(parent: Tensor, base: Tensor) -> Tensor:
-    """parent - base, of a float32 `base`: a new float32 tensor."""
-    return parent.float() - base
-
-
-def sum_of_weights(method: str, ratios: Sequence[Ratio]) -> float:
-    """The sum to divide by.
-
-    Raises:
-        VlmMergeError: It is 0.
-    """
-    total = math.fsum(ratio.weight for ratio in ratios)
-    if total == 0.0:
-        raise VlmMergeError(
-            f"{method} divides by the sum of the weights, and they sum to 0",
-            hint="use positive weights",
-        )
-    return total
-
-
-def sparse(delta: Tensor, keep: Callable[[Tensor], Tensor], weight: float, keeps_l1_norm: bool) -> Tensor:
-    """weight * keep(delta), in place, scaled to the L1 norm that `delta` had if so wanted."""
-    kept, factor = with_l1_norm_of(keep, delta) if keeps_l1_norm else (keep(delta), 1.0)
-    return kept.mul_(weight * factor)
-
-
-def crumbs(delta: Tensor, ratio: Ratio, options: Options) -> Tensor:
-    """weight * the band of magnitudes that `ratio` keeps of `delta`, in place, rescaled as the options say."""
-    keep = partial(keep_band, density=ratio.density, gamma=ratio.gamma)
-    return sparse(delta, keep, ratio.weight, bool(options.rescale))
-
-
-def drop_at_random(delta: Tensor, probability: float | Tensor, weight: float, draw: Draw, options: Options) -> Tensor:
-    """weight * what is kept of `delta`, each element with its probability, in place, rescaled as the options say."""
-    if options.rescale in ("l1", False):
-        return sparse(delta, lambda whole: drop(whole, draw(probability)), weight, options.rescale == "l1")
-    kept = drop(delta, draw(probability))
-    if isinstance(probability, Tensor):
-        return kept.div_(probability).mul_(weight)
-    return kept.mul_(weight / probability)
-
-
-def magnitude_prune(
-    base: Tensor, parents: Sequence[Tensor], ratios: Sequence[Ratio], draws: Sequence[Draw], options: Options
-) -> list[Tensor]:
-    """The weighted task vectors from a float32 `base`, dropped at random by magnitude and rescaled: new tensors."""
-    deltas = []
-    for parent, ratio, draw in zip(parents, ratios, draws, strict=True):
-        delta = task_vector(parent, base)
-        probability = keep_probability(delta, ratio.density, ratio.epsilon)
-        deltas.append(drop_at_random(delta, probability, ratio.weight, draw, options))
-    return deltas
-
-
-def add_all(base: Tensor, deltas: Sequence[Tensor], ratios: Sequence[Ratio], options: Options) -> Tensor:
-    """base + lambda * the sum of the weighted task vectors, over the sum of the weights if `normalize`."""
-    total = add_up(deltas)
-    if options.normalize:
-        total.div_(sum_of_weights("normalize", ratios))
-    return _times_lambda(total, options).add_(base)
-
-
-def add_agreeing(base: Tensor, deltas: Sequence[Tensor], ratios: Sequence[Ratio], options: Options) -> Tensor:
-    """base + lambda * the sum of the weighted task vectors that have the elected sign.
-
-    With `normalize` it is divided by the weights of those that have it. Two that cancel out exactly add nothing, where
-    mergekit and PEFT add the positive one (`majority_sign_tie: positive` here).
-    """
-    if len(deltas) == 1 and not options.normalize:
-        return _times_lambda(deltas[0], options).add_(base)
-    sign = elected_sign(deltas, options.majority_sign_method, options.majority_sign_tie)
-    total = sum_of_sign(deltas, sign)
-    if options.normalize:
-        total.div_(weight_of_sign(deltas, [ratio.weight for ratio in ratios], sign))
-    return _times_lambda(total, options).add_(base)
-
-
-def _times_lambda(total: Tensor, options: Options) -> Tensor:
-    return total if options.lambda_ == 1.0 else total.mul_(options.lambda_)
+    coefficients = shares_of_energy(ratios, [dot(delta, delta) for delta in deltas])
+    return add_mean_of_agreeing(base, deltas, coefficients, options)
 
 
 _SUM = ("normalize", "lambda")

@@ -120,7 +120,7 @@ def keep_probability(delta: Tensor, density: float, epsilon: float) -> float | T
     tensor([0.6250, 0.5000, 0.3750, 0.7500, 0.2500])
     """
     spread = min(epsilon, density, 1.0 - density)
-    rows = delta.abs().reshape(delta.shape[0] if delta.dim() > 1 else 1, -1)
+    rows = delta.abs().flatten(1) if delta.dim() > 1 else delta.abs().view(1, -1)
     length = rows.shape[1]
     if spread == 0.0 or length < 2:
         return density
@@ -145,12 +145,15 @@ def keep_most_varied(deltas: Sequence[Tensor], fraction: float) -> None:
     """
     if fraction == 1.0:
         return
-    # Up to a factor the variance, and exactly 0 where all are equal: no mean that is rounded.
-    squares = [(one - other).square_() for one, other in combinations(deltas, 2)] or [torch.zeros_like(deltas[0])]
-    variance = add_up(squares)
+    variance = variance_of(deltas)
     selected = keep_largest(variance, int(fraction * int(variance.count_nonzero()))) != 0.0
     for delta in deltas:
         delta.mul_(selected)
+
+
+def variance_of(deltas: Sequence[Tensor]) -> Tensor:
+    """How much the deltas vary, as a new tensor: their variance up to a factor, exactly 0 where all are equal."""
+    return add_up([(one - other).square_() for one, other in combinations(deltas, 2)] or [torch.zeros_like(deltas[0])])
 
 
 def with_l1_norm_of(sparse: Callable[[Tensor], Tensor], delta: Tensor) -> tuple[Tensor, float]:
@@ -159,7 +162,11 @@ def with_l1_norm_of(sparse: Callable[[Tensor], Tensor], delta: Tensor) -> tuple[
     Returns:
         What `sparse` returns, and the factor: 1 where nothing is left to scale.
     """
-    before = float(l1_norm(delta))
+    before = l1_norm(delta)
     result = sparse(delta)
-    after = float(l1_norm(result))
-    return result, before / after if after else 1.0
+    return result, factor_between(before, l1_norm(result))
+
+
+def factor_between(before: Tensor, after: Tensor) -> float:
+    """What gives the L1 norm that there was before; 1 where nothing is left to scale."""
+    return float(before) / float(after) if float(after) else 1.0

@@ -4,6 +4,8 @@ torch's own reductions cut the elements by thread and by device, and so round di
 halves, element by element, in float64, in which a product of two float32 is exact.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -12,11 +14,26 @@ WIDTH = 2**16  # elements in a piece that is summed by itself; another width wou
 
 def dot(one: Tensor, other: Tensor) -> Tensor:
     """The scalar product of two float32 tensors of one shape: a new float64 tensor of shape ()."""
+    return total([dot_parts(one, other)], one.numel())
+
+
+def dot_parts(one: Tensor, other: Tensor) -> Tensor:
+    """The scalar products of pieces of WIDTH elements, the last one maybe shorter: a new float64 tensor, (pieces,).
+
+    Those of a tensor that was cut at multiples of WIDTH are those of the whole tensor, in as many parts.
+    """
     one, other = one.flatten(), other.flatten()
     end = one.numel() // WIDTH * WIDTH
     pieces = dot_rows(one[:end].view(-1, WIDTH), other[:end].view(-1, WIDTH))
-    rest = dot_rows(one[end:].view(1, -1), other[end:].view(1, -1))
-    return _halve(torch.cat([pieces, rest]).view(1, -1)).squeeze(0)
+    if end == one.numel():
+        return pieces
+    return torch.cat([pieces, dot_rows(one[end:].view(1, -1), other[end:].view(1, -1))])
+
+
+def total(parts: Sequence[Tensor], num_elements: int) -> Tensor:
+    """The sum of all that `dot_parts` gave for a tensor of so many elements, in order: a new float64 tensor, ()."""
+    empty_piece = [] if num_elements % WIDTH else [parts[0].new_zeros(1)]  # it has a part in the order of the sum
+    return _halve(torch.cat([*parts, *empty_piece]).view(1, -1)).squeeze(0)
 
 
 def dot_rows(one: Tensor, other: Tensor) -> Tensor:
@@ -31,7 +48,12 @@ def dot_rows(one: Tensor, other: Tensor) -> Tensor:
 
 def l1_norm(values: Tensor) -> Tensor:
     """The sum of the magnitudes of a float32 tensor: a new float64 tensor of shape ()."""
-    return dot(values, values.sign())
+    return total([l1_parts(values)], values.numel())
+
+
+def l1_parts(values: Tensor) -> Tensor:
+    """The sums of the magnitudes of pieces, as `dot_parts`."""
+    return dot_parts(values, values.sign())
 
 
 def _halve(values: Tensor) -> Tensor:
