@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText
 
-from vlmmerge.blend import METHODS, Options, chunks, cuts
+from vlmmerge.blend import METHODS, Options, chunks, cuts, passes
 from vlmmerge.checkpoint import open_checkpoint
 from vlmmerge.errors import RunError, VlmMergeError
 from vlmmerge.evaluate import Plan, make_blender, make_plan
@@ -108,7 +108,7 @@ def test_chunks_that_cut_through_every_slot_give_the_same_files(
 ) -> None:
     plan = plan_of(parents, method)
     export(plan, some_ratios(plan), tmp_path / "whole", {})
-    for module, name, length in ((chunks, "CHUNK", 100), (chunks, "TASK", 300), (cuts, "SMALLEST_PIECE", 250)):
+    for module, name, length in ((passes, "CHUNK", 100), (chunks, "TASK", 300), (cuts, "SMALLEST_PIECE", 250)):
         monkeypatch.setattr(module, name, length)
     export(plan, some_ratios(plan), tmp_path / "chunks", {})
     assert files_of(tmp_path / "chunks") == files_of(tmp_path / "whole")

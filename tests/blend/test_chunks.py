@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from vlmmerge.blend import DEFAULTS, METHODS, Options, blend_slot, chunks, cuts
-from vlmmerge.blend.chunks import SlotWork, blend_in_chunks
+from vlmmerge.blend import DEFAULTS, METHODS, Options, blend_slot, chunks, cuts, passes, sums
+from vlmmerge.blend.chunks import blend_in_chunks
 from vlmmerge.blend.cuts import find_cut
 from vlmmerge.blend.sparsify import trim
+from vlmmerge.blend.work import SlotWork
 from vlmmerge.blend.workers import Workers
 from vlmmerge.errors import VlmMergeError
 from vlmmerge.genome import Ratio
@@ -50,16 +51,16 @@ def workers(request: pytest.FixtureRequest) -> Iterator[Workers]:
     made.close()
 
 
-def towers(dtype: torch.dtype, kind: str = "noise") -> list[Tensor]:
+def towers(dtype: torch.dtype, kind: str = "noise", shape: tuple[int, ...] = SHAPE) -> list[Tensor]:
     """A base and three parents, with -0.0 among them; `coarse` differences have many equal magnitudes."""
     generator = torch.Generator().manual_seed(0)
-    base = torch.randn(SHAPE, generator=generator)
-    steps = [torch.randn(SHAPE, generator=generator) * 0.1 for _ in NAMES]
+    base = torch.randn(shape, generator=generator)
+    steps = [torch.randn(shape, generator=generator) * 0.1 for _ in NAMES]
     if kind == "coarse":
         base, steps = (base * 4).round() / 4, [(step * 20).round() / 4 for step in steps]
     made = [tensor.to(dtype) for tensor in [base, *(base + step for step in steps)]]
     for tensor in made:
-        tensor[::5, ::3] = -0.0
+        tensor.view(-1)[::7] = -0.0
     return made
 
 
@@ -77,14 +78,14 @@ def outcome(blend: Callable[[], Tensor]) -> Tensor | str:
 
 
 def check_chunks(
-    method: str, ratios: list[Ratio], kind: str, dtype: torch.dtype, workers: Workers, options: Options
+    method: str, ratios: list[Ratio], tensors: list[Tensor], workers: Workers, options: Options = DEFAULTS
 ) -> None:
-    base, *parents = tensors = towers(dtype, kind)
+    (base, *parents), dtype = tensors, tensors[0].dtype
     of_parents, of_ratios = taken(method, parents), taken(method, ratios)
     whole = outcome(
         lambda: blend_slot(method, base, of_parents, of_ratios, seed=3, slot=SLOT, options=options).to(dtype)
     )
-    chunked = outcome(lambda: blend_chunked(method, tensors, ratios, dtype, workers, options))
+    chunked = outcome(lambda: blend_chunked(method, tensors, ratios, workers, options))
     if isinstance(whole, str) or isinstance(chunked, str):
         assert chunked == whole and method in ("sce", "linear", "slerp")
     else:
@@ -92,20 +93,17 @@ def check_chunks(
 
 
 def cut_everywhere(monkeypatch: pytest.MonkeyPatch, length: int) -> None:
-    monkeypatch.setattr(chunks, "CHUNK", length)
+    monkeypatch.setattr(passes, "CHUNK", length)
     monkeypatch.setattr(chunks, "TASK", 2 * length)
     monkeypatch.setattr(cuts, "SMALLEST_PIECE", length)
+    for module in (sums, passes):
+        monkeypatch.setattr(module, "WIDTH", 32)
 
 
 def blend_chunked(
-    method: str,
-    tensors: list[Tensor],
-    ratios: list[Ratio],
-    dtype: torch.dtype,
-    workers: Workers,
-    options: Options = DEFAULTS,
+    method: str, tensors: list[Tensor], ratios: list[Ratio], workers: Workers, options: Options = DEFAULTS
 ) -> Tensor:
-    written = torch.full(SHAPE, torch.nan, dtype=dtype)
+    written = torch.full_like(tensors[0], torch.nan)
 
     def write(start: int, chunk: Tensor) -> int:
         written.view(-1)[start : start + chunk.numel()] = chunk
@@ -113,7 +111,7 @@ def blend_chunked(
 
     base, *parents = (partial(lambda flat, start, stop: flat[start:stop], tensor.flatten()) for tensor in tensors)
     of_parents, of_ratios = taken(method, parents), taken(method, ratios)
-    work = SlotWork(SLOT, torch.Size(SHAPE), dtype, base, of_parents, of_ratios, write)
+    work = SlotWork(SLOT, written.shape, written.dtype, base, of_parents, of_ratios, write)
     num_bytes = sum(blend_in_chunks(method, 3, options, [work], workers))
     assert num_bytes == written.numel() * written.element_size()
     return written
@@ -139,7 +137,7 @@ def test_chunks_give_the_bits_of_the_whole_slot(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     cut_everywhere(monkeypatch, length)
-    check_chunks(method, ratios, kind, dtype, workers, DEFAULTS)
+    check_chunks(method, ratios, towers(dtype, kind), workers)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -150,12 +148,47 @@ def test_chunks_give_the_bits_of_the_whole_slot_with_any_options(
     method: str, ratios: list[Ratio], options: Options, workers: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cut_everywhere(monkeypatch, 333)
-    check_chunks(method, ratios, "coarse", torch.bfloat16, workers, options)
+    check_chunks(method, ratios, towers(torch.bfloat16, "coarse"), workers, options)
 
 
-def test_every_method_that_is_not_elementwise_is_known_by_its_whole_slots_or_by_a_plan() -> None:
-    assert {name for name in chunks.PLANS if METHODS[name].is_elementwise} == set()
-    assert set(chunks.PLANS) <= set(METHODS)
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("shape", [(4087,), (1, 999), (999, 1), (7, 11, 13), (128, 8), (5, 700), (3,), (), (0, 5)])
+@pytest.mark.parametrize("options", [DEFAULTS, OPTIONS["rescaled by norm"], OPTIONS["selected"]], ids=["", "l1", "sel"])
+@pytest.mark.parametrize("workers", [2], indirect=True)
+def test_chunks_give_the_bits_of_a_whole_slot_of_any_shape(
+    method: str, shape: tuple[int, ...], options: Options, workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut_everywhere(monkeypatch, 100)
+    check_chunks(method, RATIOS["sparse and positive"], towers(torch.bfloat16, "noise", shape), workers, options)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("options", [DEFAULTS, OPTIONS["rescaled by norm"]], ids=["", "l1"])
+@pytest.mark.parametrize("workers", [2], indirect=True)
+def test_chunks_of_their_true_length_give_the_bits_of_the_whole_slot(
+    method: str, options: Options, workers: Workers
+) -> None:
+    check_chunks(method, RATIOS["sparse and positive"], towers(torch.bfloat16, "noise", (192, 2048)), workers, options)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("options", [DEFAULTS, *OPTIONS.values()], ids=["defaults", *OPTIONS])
+@pytest.mark.parametrize("workers", [2], indirect=True)
+def test_no_method_needs_a_whole_slot_at_once(
+    method: str, options: Options, workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut_everywhere(monkeypatch, 333)
+    longest, base = 0, torch.zeros(SHAPE).flatten()
+
+    def read(start: int, stop: int) -> Tensor:
+        nonlocal longest
+        longest = max(longest, stop - start)
+        return base[start:stop]
+
+    ratios = taken(method, RATIOS["sparse and positive"])
+    work = SlotWork(SLOT, torch.Size(SHAPE), torch.float32, read, dict.fromkeys(ratios, read), ratios, lambda *_: 0)
+    list(blend_in_chunks(method, 0, options, [work], workers))
+    assert longest <= 333 + 2 * SHAPE[1]  # sums that are cut by another length than rows read these whole
 
 
 @pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.is_elementwise])

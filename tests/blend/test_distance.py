@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from vlmmerge.blend.cuts import Read
 from vlmmerge.blend.distance import NUM_LOOKED_AT, DistanceMeter, ancestry_warnings
+from vlmmerge.blend.work import Read
 
 
 def noise(seed: int, *shape: int, scale: float = 1.0) -> Tensor:

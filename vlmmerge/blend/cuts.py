@@ -3,7 +3,7 @@
 Knows magnitudes and their ranks. Does not know how a task vector is made, nor what becomes of what is kept.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
@@ -11,10 +11,8 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
+from vlmmerge.blend.work import Read
 from vlmmerge.blend.workers import Workers
-
-Read = Callable[[int, int], Tensor]
-"""Reads elements start..stop-1 of a slot as a flat tensor."""
 
 # More pieces share out better over the workers, but each keeps a histogram of 256 KiB for a while.
 SMALLEST_PIECE, MOST_PIECES = 2**18, 128

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from vlmmerge.blend.cuts import Read
+from vlmmerge.blend.work import Read
 
 # So many elements of a slot are looked at: a tower's distance is known to a hundredth or better. They lie in a few
 # stretches, evenly spread, so that a disk can read them in no time.

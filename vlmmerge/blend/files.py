@@ -17,10 +17,10 @@ from torch import Tensor
 
 from vlmmerge.anatomy import Slot
 from vlmmerge.blend import Options
-from vlmmerge.blend.chunks import SlotWork, blend_in_chunks
-from vlmmerge.blend.cuts import Read
+from vlmmerge.blend.chunks import blend_in_chunks
 from vlmmerge.blend.distance import DistanceMeter
 from vlmmerge.blend.rows import spans
+from vlmmerge.blend.work import Read, SlotWork
 from vlmmerge.blend.workers import Workers
 from vlmmerge.checkpoint import DTYPES, Checkpoint, TensorInfo, read_bytes
 from vlmmerge.genome import Ratios

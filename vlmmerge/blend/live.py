@@ -13,10 +13,10 @@ from torch import Tensor
 
 from vlmmerge.anatomy import Slot
 from vlmmerge.blend import DEFAULTS, Options, blend_slot
-from vlmmerge.blend.chunks import SlotWork, blend_in_chunks, check_finite
-from vlmmerge.blend.cuts import Read
+from vlmmerge.blend.chunks import blend_in_chunks, check_finite
 from vlmmerge.blend.distance import DistanceMeter
 from vlmmerge.blend.rows import spans
+from vlmmerge.blend.work import Read, SlotWork
 from vlmmerge.blend.workers import Workers
 from vlmmerge.genome import Ratios
 

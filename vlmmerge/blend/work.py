@@ -1,0 +1,53 @@
+"""One slot to blend: what reads its parents, and what takes the blend.
+
+Knows reads, writes and ratios. Does not know whether files or a live model are behind them.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vlmmerge.genome import Ratio
+
+Read = Callable[[int, int], Tensor]
+"""Reads elements start..stop-1 of a slot as a flat tensor."""
+
+
+@dataclass(frozen=True, eq=False)
+class SlotWork:
+    """One slot to blend.
+
+    Args:
+        slot: Its name.
+        shape: Its shape.
+        dtype: The dtype in which it is stored.
+        base: Reads the base. Like all reads, it may be called from several threads at once.
+        parents: Reads each parent, by name.
+        ratios: For each parent its ratio.
+        write: Takes the place of a chunk's first element, and the chunk, flat and in the stored dtype; returns how
+            many bytes it has written. It too is called from several threads.
+    """
+
+    slot: str
+    shape: torch.Size
+    dtype: torch.dtype
+    base: Read
+    parents: Mapping[str, Read]
+    ratios: Mapping[str, Ratio]
+    write: Callable[[int, Tensor], int]
+
+    @property
+    def taking_part(self) -> list[str]:
+        """The parents whose weight is not 0; the others are never read."""
+        return [name for name in self.parents if self.ratios[name].weight != 0.0]
+
+    @property
+    def num_elements(self) -> int:
+        return self.shape.numel()
+
+    @property
+    def row_length(self) -> int:
+        """Elements of a row: of all that has one first index, or of the whole of a vector."""
+        return self.shape[1:].numel() if len(self.shape) > 1 else self.num_elements
