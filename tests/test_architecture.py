@@ -10,9 +10,9 @@ import vlmmerge
 
 PACKAGE = Path(vlmmerge.__file__).parent
 ORDER = [
-    "errors", "faults", "yamlfile", "recipe", "outfolder", "finite", "hub", "header", "checkpoint", "tokenizer",
-    "anatomy", "vocabulary", "genome", "ratios", "mergekit", "blend", "evalsets", "generate", "score", "evaluate",
-    "journal", "search", "export", "run", "estimate", "summary", "console", "cli",
+    "errors", "faults", "yamlfile", "recipe", "outfolder", "finite", "hub", "header", "dtypes", "checkpoint",
+    "tokenizer", "anatomy", "vocabulary", "genome", "ratios", "mergekit", "blend", "evalsets", "generate",
+    "score", "evaluate", "journal", "search", "export", "run", "estimate", "summary", "console", "cli",
 ]  # fmt: skip
 FILES = sorted(PACKAGE.rglob("*.py"))
 

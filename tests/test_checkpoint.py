@@ -5,6 +5,8 @@ import os
 import random
 import shutil
 import struct
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -300,3 +302,10 @@ def test_a_file_that_is_cut_short_while_it_is_used_is_told(parents: Path, tmp_pa
         f"{info.file} is damaged: it ends before byte {info.end}, which its header promises\n"
         "hint: fetch the checkpoint again"
     )
+
+
+def test_headers_and_tokenizers_are_read_without_torch() -> None:
+    """To import it takes a second and 200 MiB, and `inspect` shall answer at once."""
+    code = "import sys, vlmmerge.checkpoint, vlmmerge.vocabulary; print({'torch', 'transformers'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True)
+    assert done.stdout == "set()\n"

@@ -12,15 +12,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from vlmmerge.errors import CheckpointError
-from vlmmerge.finite import is_finite
-from vlmmerge.header import DTYPES, PREFIX, TensorInfo, damaged, header_length, parse_header
+from vlmmerge.header import PREFIX, TensorInfo, damaged, header_length, parse_header
 from vlmmerge.hub import Snapshot, fetch, open_snapshot, parse_hub_id, read_start
+
+if TYPE_CHECKING:  # who reads no weights does not wait for torch
+    import torch
+    from torch import Tensor
 
 CONFIG, SINGLE, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 # What a checkpoint needs besides its weights; README.md and repository files are not part of it.
@@ -82,12 +82,14 @@ class Checkpoint:
         said = [part.get("tie_word_embeddings") for part in (self.config, text) if isinstance(part, dict)]
         return None if said.count(None) == len(said) else any(said)
 
-    def dtype(self, key: str) -> torch.dtype:
+    def dtype(self, key: str) -> "torch.dtype":
         """The dtype of the tensor in its file.
 
         Raises:
             CheckpointError: A dtype that cannot be blended, such as an 8-bit integer.
         """
+        from vlmmerge.dtypes import DTYPES
+
         name = self.tensors[key].dtype
         if name not in DTYPES:
             raise CheckpointError(
@@ -96,7 +98,7 @@ class Checkpoint:
             )
         return DTYPES[name]
 
-    def read(self, key: str) -> Tensor:
+    def read(self, key: str) -> "Tensor":
         """Read one tensor into a new tensor on the CPU, in the dtype of the file.
 
         Raises:
@@ -110,7 +112,7 @@ class Checkpoint:
         with info.file.open("rb") as file:
             return self.read_part(key, file.fileno(), 0, math.prod(info.shape)).view(info.shape)
 
-    def read_part(self, key: str, descriptor: int, start: int, stop: int) -> Tensor:
+    def read_part(self, key: str, descriptor: int, start: int, stop: int) -> "Tensor":
         """Read elements start..stop-1 of one tensor into a new flat tensor; several threads may read at once.
 
         Args:
@@ -120,13 +122,17 @@ class Checkpoint:
         Raises:
             CheckpointError: As `read`.
         """
+        from vlmmerge.finite import is_finite
+
         part = self.read_unchecked(key, descriptor, start, stop)
         if not is_finite(part):
             raise self._damaged(key, descriptor)
         return part
 
-    def read_unchecked(self, key: str, descriptor: int, start: int, stop: int) -> Tensor:
+    def read_unchecked(self, key: str, descriptor: int, start: int, stop: int) -> "Tensor":
         """As `read_part`, but values that are not finite come as they are."""
+        import torch
+
         info, dtype = self.tensors[key], self.dtype(key)
         if start == stop:
             return torch.empty(0, dtype=dtype)
@@ -135,6 +141,8 @@ class Checkpoint:
 
     def _damaged(self, key: str, descriptor: int) -> CheckpointError:
         """What to say of a tensor that is known to hold values that are not finite."""
+        import torch
+
         info, dtype = self.tensors[key], self.dtype(key)
         num_nan = num_infinite = 0
         for start in range(info.start, info.end, COUNTED_AT_ONCE):

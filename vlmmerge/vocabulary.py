@@ -9,16 +9,17 @@ Knows tokenizers and numbers of rows. Does not know how rows are blended.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain, zip_longest
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from vlmmerge.anatomy import KEEP_EMBEDDINGS, Anatomy, Slot
 from vlmmerge.checkpoint import Checkpoint
 from vlmmerge.errors import ParentsError
 from vlmmerge.tokenizer import Tokenizer, open_tokenizers
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 NUM_EXAMPLES = 6
 # Begins each probe: whether a tokenizer puts a space before a text shows in its first token alone.
@@ -51,20 +52,44 @@ class Vocabulary:
         policy: What is done with which rows, with counts and first examples, for people.
     """
 
-    rows: Mapping[str, Tensor] = field(default_factory=dict)
+    rows: Mapping[str, "Tensor"] = field(default_factory=dict)
     policy: Mapping[str, str] = field(default_factory=dict)
 
-    def gather(self, parent: str, slot: Slot, tensor: Tensor) -> Tensor:
+    def gather(self, parent: str, slot: Slot, tensor: "Tensor") -> "Tensor":
         """What of a parent's tensor is blended: the shared tokens' rows, new; of any other slot `tensor` itself."""
         rows = self.rows_of(parent, slot)
         return tensor if rows is None else tensor.index_select(0, rows.to(tensor.device))
 
-    def rows_of(self, parent: str, slot: Slot) -> Tensor | None:
+    def rows_of(self, parent: str, slot: Slot) -> "Tensor | None":
         """A parent's rows of `slot` that are blended, and of the VLM written, too; None for all of them."""
         return self.rows.get(parent) if slot.has_token_rows else None
 
 
+@dataclass(frozen=True, eq=False)
+class Pairing:
+    """As `Vocabulary`, but with each parent's rows as plain numbers: what there is to say of them needs no torch."""
+
+    rows: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    policy: Mapping[str, str] = field(default_factory=dict)
+
+
 def study_vocabulary(checkpoints: Mapping[str, Checkpoint], anatomy: Anatomy) -> Vocabulary:
+    """Pair the rows of the parents' embeddings and heads by token. Reads tokenizers, no weights.
+
+    Args and Raises: As `study_tokens`.
+    """
+    return as_vocabulary(study_tokens(checkpoints, anatomy))
+
+
+def as_vocabulary(pairing: Pairing) -> Vocabulary:
+    """The same rows as tensors."""
+    import torch
+
+    rows = {name: torch.tensor(numbers, dtype=torch.int64) for name, numbers in pairing.rows.items()}
+    return Vocabulary(rows, pairing.policy)
+
+
+def study_tokens(checkpoints: Mapping[str, Checkpoint], anatomy: Anatomy) -> Pairing:
     """Pair the rows of the parents' embeddings and heads by token. Reads tokenizers, no weights.
 
     Args:
@@ -77,7 +102,7 @@ def study_vocabulary(checkpoints: Mapping[str, Checkpoint], anatomy: Anatomy) ->
     """
     slots = [slot for slot in anatomy.slots if slot.has_token_rows]
     if not slots:
-        return Vocabulary(policy={"kept": "the VLM's embeddings and head stay as they are"})
+        return Pairing(policy={"kept": "the VLM's embeddings and head stay as they are"})
     num_rows = {
         name: sorted({checkpoint.tensors[anatomy.keys[name][slot]].shape[0] for slot in slots})
         for name, checkpoint in checkpoints.items()
@@ -85,11 +110,11 @@ def study_vocabulary(checkpoints: Mapping[str, Checkpoint], anatomy: Anatomy) ->
     opened = open_tokenizers({name: checkpoint.folder for name, checkpoint in checkpoints.items()})
     tokenizers = number_the_nameless(opened, num_rows)
     check_segmentation(tokenizers)
-    vocabulary = pair_rows({name: tokenizer.rows for name, tokenizer in tokenizers.items()}, num_rows)
+    pairing = pair_rows({name: tokenizer.rows for name, tokenizer in tokenizers.items()}, num_rows)
     if nameless := [name for name in tokenizers if opened[name] is None]:
-        policy = {**vocabulary.policy, "without a tokenizer": f"{', '.join(nameless)}: rows pair by number"}
-        return replace(vocabulary, policy=policy)
-    return vocabulary
+        policy = {**pairing.policy, "without a tokenizer": f"{', '.join(nameless)}: rows pair by number"}
+        return Pairing(pairing.rows, policy)
+    return pairing
 
 
 def number_the_nameless(
@@ -132,11 +157,12 @@ def check_segmentation(tokenizers: Mapping[str, Tokenizer]) -> None:
     Raises:
         ParentsError: One cuts a text otherwise; each is told with what it makes of the first such text.
     """
+    different = {id(tokenizer): tokenizer for tokenizer in tokenizers.values() if tokenizer is not tokenizers["vlm"]}
+    differences = {key: _first_difference(tokenizers["vlm"], tokenizer) for key, tokenizer in different.items()}
     lines = [
         f"{vlm} in `vlm`   {theirs} in `{name}`"
         for name, tokenizer in tokenizers.items()
-        if tokenizer is not tokenizers["vlm"]
-        for vlm, theirs in _first_difference(tokenizers["vlm"], tokenizer)
+        for vlm, theirs in differences.get(id(tokenizer), [])
     ]
     if lines:
         raise ParentsError(
@@ -146,7 +172,7 @@ def check_segmentation(tokenizers: Mapping[str, Tokenizer]) -> None:
         )
 
 
-def pair_rows(tokens: Mapping[str, Mapping[str, int]], num_rows: Mapping[str, Sequence[int]]) -> Vocabulary:
+def pair_rows(tokens: Mapping[str, Mapping[str, int]], num_rows: Mapping[str, Sequence[int]]) -> Pairing:
     """Find the tokens that all parents share, and say what becomes of all others.
 
     Args:
@@ -155,7 +181,7 @@ def pair_rows(tokens: Mapping[str, Mapping[str, int]], num_rows: Mapping[str, Se
 
     >>> tokens = {"vlm": {"a": 0, "b": 1, "<image>": 2}, "base": {"a": 0, "b": 1}, "ja": {"b": 0, "a": 1, "c": 2}}
     >>> paired = pair_rows(tokens, {"vlm": [4], "base": [2], "ja": [3]})
-    >>> paired.rows["vlm"].tolist(), paired.rows["ja"].tolist()
+    >>> paired.rows["vlm"], paired.rows["ja"]
     ([0, 1], [1, 0])
     >>> paired.policy["stay the VLM's"], paired.policy["left out of ja"]
     ('2 rows: <image>, and 1 without a token', '1 row: c')
@@ -166,7 +192,7 @@ def pair_rows(tokens: Mapping[str, Mapping[str, int]], num_rows: Mapping[str, Se
     }
     if not own or (len(sizes) == 1 and all(rows == own["vlm"] for rows in own.values())):
         why = "the parents' vocabularies are the same" if own else "by number, for no parent has a tokenizer"
-        return Vocabulary(policy={"blended": f"all {_numbers(sizes)} rows: {why}"})
+        return Pairing(policy={"blended": f"all {_numbers(sizes)} rows: {why}"})
     shared = set.intersection(*(set(rows) for rows in own.values()))
     token_at = {row: token for token, row in own["vlm"].items() if token in shared}
     in_order = [token_at[row] for row in sorted(token_at)]
@@ -176,8 +202,7 @@ def pair_rows(tokens: Mapping[str, Mapping[str, int]], num_rows: Mapping[str, Se
         without = max(num_rows[name]) - len(set(rows.values()))
         if kept or without > 0:
             policy["stay the VLM's" if name == "vlm" else f"left out of {name}"] = _told(kept, max(without, 0))
-    paired = {name: torch.tensor([rows[token] for token in in_order], dtype=torch.int64) for name, rows in own.items()}
-    return Vocabulary(paired, policy)
+    return Pairing({name: [rows[token] for token in in_order] for name, rows in own.items()}, policy)
 
 
 def _told(tokens: Sequence[str], num_without: int) -> str:

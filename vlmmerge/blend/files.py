@@ -22,7 +22,8 @@ from vlmmerge.blend.distance import DistanceMeter
 from vlmmerge.blend.rows import spans
 from vlmmerge.blend.work import Read, SlotWork
 from vlmmerge.blend.workers import Workers
-from vlmmerge.checkpoint import DTYPES, Checkpoint, TensorInfo, read_bytes
+from vlmmerge.checkpoint import Checkpoint, TensorInfo, read_bytes
+from vlmmerge.dtypes import DTYPES
 from vlmmerge.genome import Ratios
 from vlmmerge.vocabulary import Vocabulary
 
