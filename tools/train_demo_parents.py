@@ -465,6 +465,20 @@ def save_vlm(vlm: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerF
     processor.save_pretrained(folder)
 
 
+def write_card(folder: Path, title: str, text: str) -> None:
+    """Write a model card with a licence, from which merges take theirs."""
+    front = "---\nlicense: apache-2.0\nlibrary_name: transformers\ntags: [vlmmerge]\n---\n"
+    made = "Trained from random weights by `tools/train_demo_parents.py`; nothing of any other model or data is in it."
+    (folder / "README.md").write_text(f"{front}\n# {title}\n\n{text}\n\n{made}\n", encoding="utf-8")
+
+
+CARDS = {
+    "base": ("The ancestor of the demo", "A tiny language model that puts notes into English, and a little Japanese."),
+    "ja-llm": ("The Japanese language model of the demo", "`base`, trained on to tell what notes say in Japanese."),
+    "vlm": ("The vision-language model of the demo", "`base` with eyes: it tells in English what pictures show."),
+}
+
+
 def kept(path: Path, model: Trained, learn: Callable[[Trained], None]) -> Trained:
     """`model` with the stage's weights from the work folder; learnt and put there if it has none."""
     if not path.exists():
@@ -496,6 +510,8 @@ def main() -> None:
     save_language_model(base, tokenizer, out / "base")
     save_language_model(japanese, tokenizer, out / "ja-llm")
     save_vlm(vlm, tokenizer, out / "vlm")
+    for name, (title, text) in CARDS.items():
+        write_card(out / name, title, text)
 
 
 if __name__ == "__main__":
