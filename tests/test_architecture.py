@@ -10,10 +10,40 @@ import vlmmerge
 
 PACKAGE = Path(vlmmerge.__file__).parent
 ORDER = [
-    "errors", "faults", "yamlfile", "recipe", "outfolder", "finite", "hub", "header", "dtypes", "checkpoint",
-    "tokenizer", "anatomy", "vocabulary", "genome", "ratios", "mergekit", "blend", "evalsets", "generate",
-    "score", "evaluate", "journal", "search", "export", "run", "estimate", "summary", "console", "cli",
-]  # fmt: skip
+    "errors",
+    "faults",
+    "yamlfile",
+    "recipe",
+    "outfolder",
+    "finite",
+    "hub",
+    "header",
+    "dtypes",
+    "checkpoint",
+    "tokenizer",
+    "anatomy",
+    "vocabulary",
+    "genome",
+    "ratios",
+    "mergekit",
+    "blend",
+    "evalsets",
+    "generate",
+    "score",
+    "evaluate",
+    "licence",
+    "card",
+    "journal",
+    "search",
+    "export",
+    "push",
+    "selftest",
+    "run",
+    "estimate",
+    "summary",
+    "console",
+    "cli",
+]
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -16,6 +16,7 @@ from vlmmerge import checkpoint
 from vlmmerge.checkpoint import open_checkpoint, open_headers
 from vlmmerge.errors import CheckpointError
 from vlmmerge.evaluate import make_plan
+from vlmmerge.licence import read_licence
 from vlmmerge.recipe import load_recipe
 
 
@@ -118,7 +119,7 @@ def test_what_the_cache_has_is_not_fetched_again(hub: FakeHub) -> None:
 def test_only_what_makes_the_checkpoint_is_fetched(hub: FakeHub, parents: Path, tmp_path: Path) -> None:
     """Some repositories hold every weight two or three times."""
     folder = shutil.copytree(parents / "base", tmp_path / "more")
-    for extra in ("pytorch_model.bin", "consolidated.safetensors", "modeling_own.py", "README.md"):
+    for extra in ("pytorch_model.bin", "consolidated.safetensors", "modeling_own.py"):
         (folder / extra).write_bytes(b"x" * 1000)
     (folder / "onnx").mkdir()
     (folder / "onnx" / "config.json").write_text("{}")
@@ -128,6 +129,17 @@ def test_only_what_makes_the_checkpoint_is_fetched(hub: FakeHub, parents: Path, 
         str(path.relative_to(opened)) for opened in [open_checkpoint("org/more").folder] for path in opened.rglob("*")
     }
     assert names == {path.name for path in (parents / "base").iterdir()}
+
+
+def test_the_model_card_comes_along_and_is_no_part_of_the_checkpoint(
+    hub: FakeHub, parents: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(parents / "base", tmp_path / "licensed")
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n")
+    hub.add("org/licensed", folder)
+    opened = open_checkpoint("org/licensed")
+    assert read_licence(opened.folder).name == "mit"
+    assert opened.folder / "README.md" not in opened.files()
 
 
 def test_a_branch_a_tag_and_a_commit_open_what_they_name(hub: FakeHub, parents: Path) -> None:

@@ -23,8 +23,10 @@ if TYPE_CHECKING:  # who reads no weights does not wait for torch
     from torch import Tensor
 
 CONFIG, SINGLE, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
-# What a checkpoint needs besides its weights; README.md and repository files are not part of it.
+# What a checkpoint needs besides its weights. Its model card, which states the licence, is fetched as well, but is no
+# part of it: other words in it do not make it another checkpoint.
 SIDE_FILES = ("*.json", "*.jinja", "*.txt", "*.model")
+MODEL_CARD = "README.md"
 # The largest tokenizer.json in use has 35 MB.
 LARGEST_SIDE_FILE = 2**27
 # Nearly every header is shorter: one request is enough.
@@ -190,7 +192,7 @@ def open_checkpoint(where: str | Path) -> Checkpoint:
     Raises:
         CheckpointError: No such checkpoint, no safetensors in it, or a malformed file.
     """
-    return _open(str(where), SIDE_FILES, is_fetched=True)
+    return _open(str(where), (*SIDE_FILES, MODEL_CARD), is_fetched=True)
 
 
 def open_headers(where: str | Path, *, has_tokenizer: bool = True) -> Checkpoint:

@@ -72,6 +72,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--vlm", metavar="MODEL", help="the VLM, where a mergekit file does not tell (its own otherwise)"
     )
     blend.add_argument("--out", type=Path, required=True, metavar="DIR")
+    blend.add_argument("--push", metavar="HUB_ID", help="upload the folder to the hub as well, as a private model")
     blend.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key, such as blend.seed=3"
     )
@@ -83,6 +84,7 @@ def make_parser() -> argparse.ArgumentParser:
     what = export.add_mutually_exclusive_group(required=True)
     what.add_argument("--out", type=Path, metavar="DIR", help="the Hugging Face folder")
     what.add_argument("--mergekit", type=Path, metavar="FILE", help="the mergekit file, of the language towers")
+    export.add_argument("--push", metavar="HUB_ID", help="upload the folder to the hub as well, as a private model")
     export.add_argument("--candidate", type=int, metavar="N", help="its number in the journal (default: the best)")
 
     evaluate = commands.add_parser("evaluate", parents=[common], help="score a model on evalsets")
@@ -133,14 +135,18 @@ def run_evolve(parsed: argparse.Namespace) -> Any:
     if start:
         console.say(f"starting at candidate {start['candidate']} of {parsed.start_from}")
     with console.watch() as watcher:
-        records = Run(plan, folder, watcher, start).evolve(resume=parsed.resume)
+        run = Run(plan, folder, watcher, start)
+        records = run.evolve(resume=parsed.resume)
+        num_checked = run.check_best(records)
+    console.say(f"it gives {num_checked} answers, all as they were in the search")
     rows = summary.held_out_rows(plan, records)
     samples = summary.sample_answers(plan, records)
     if not parsed.json:
         console.show_table(rows, summary.metrics_of(plan))
         console.show_samples(samples)
         console.show_written([folder / JOURNAL, folder / BEST])
-    return {"run": str(folder), "best": str(folder / BEST), "held_out": rows, "samples": samples}
+    best = str(folder / BEST)
+    return {"run": str(folder), "best": best, "checked_answers": num_checked, "held_out": rows, "samples": samples}
 
 
 def run_blend(parsed: argparse.Namespace) -> Any:
@@ -149,12 +155,15 @@ def run_blend(parsed: argparse.Namespace) -> Any:
     from vlmmerge.evaluate import make_plan
     from vlmmerge.export import export_blend, num_bytes_written
     from vlmmerge.mergekit import read_mergekit
+    from vlmmerge.push import check_hub_id
     from vlmmerge.recipe import load_recipe, missing_for_blend
 
     if parsed.from_mergekit and parsed.set:
         raise VlmMergeError("--set overrides a recipe's keys", hint="change the mergekit file, or write a recipe")
     if parsed.recipe and parsed.vlm:
         raise VlmMergeError("--vlm goes with --from-mergekit", hint="use --set parents.vlm=MODEL")
+    if parsed.push:
+        check_hub_id(parsed.push)
     recipe = (
         read_mergekit(parsed.from_mergekit, parsed.vlm)
         if parsed.from_mergekit
@@ -164,14 +173,21 @@ def run_blend(parsed: argparse.Namespace) -> Any:
     with console.watch_export("blending", num_bytes_written(plan)) as watcher:
         export_blend(plan, parsed.out, watcher)
     console.show_written([parsed.out])
-    return {"out": str(parsed.out), "method": recipe.blend.method, "num_bytes": num_bytes_written(plan)}
+    result = {"out": str(parsed.out), "method": recipe.blend.method, "num_bytes": num_bytes_written(plan)}
+    return result | _pushed(parsed)
 
 
 def run_export(parsed: argparse.Namespace) -> Any:
     from vlmmerge import console
     from vlmmerge.export import num_bytes_written
+    from vlmmerge.push import check_hub_id
     from vlmmerge.run import as_mergekit_file, choose_candidate, export_candidate, open_run
+    from vlmmerge.selftest import check_export
 
+    if parsed.push and parsed.mergekit:
+        raise VlmMergeError("--push uploads a Hugging Face folder", hint="use it with --out")
+    if parsed.push:
+        check_hub_id(parsed.push)
     plan, header, records = open_run(parsed.run)
     candidate = choose_candidate(records, parsed.candidate)
     if parsed.mergekit:
@@ -180,9 +196,13 @@ def run_export(parsed: argparse.Namespace) -> Any:
     else:
         with console.watch_export("exporting", num_bytes_written(plan)) as watcher:
             export_candidate(plan, header, records, candidate, parsed.out, watcher)
+        console.say("asking it in a new process ...")
+        num_answers = check_export(parsed.out, plan.recipe, candidate)
+        console.say(f"it gives {num_answers} answers, all as they were in the search")
     out = parsed.mergekit or parsed.out
     console.show_written([out])
-    return {"candidate": candidate["index"], "score": candidate["score"], "out": str(out)}
+    result = {"candidate": candidate["index"], "score": candidate["score"], "out": str(out)}
+    return result | _pushed(parsed)
 
 
 def run_evaluate(parsed: argparse.Namespace) -> Any:
@@ -225,6 +245,18 @@ def run_evalsets(parsed: argparse.Namespace) -> Any:
     if not parsed.json:
         console.show_evalsets(described)
     return described
+
+
+def _pushed(parsed: argparse.Namespace) -> dict[str, str]:
+    """Upload the folder if so wanted, and tell the address."""
+    if not parsed.push:
+        return {}
+    from vlmmerge import console
+    from vlmmerge.push import push
+
+    address = push(parsed.out, parsed.push, console.say)
+    console.say(f"uploaded to {address}")
+    return {"pushed": address}
 
 
 def _write_text(file: Path, text: str, option: str) -> None:

@@ -220,7 +220,7 @@ class Evaluator:
             "status": "ok",
             "score": objective(scores, self.score_settings.objective),
             "metrics": {name: score.value for name, score in scores.items()},
-            "answers_sha256": hashlib.sha256("\n".join(answers).encode()).hexdigest(),
+            "answers_sha256": answers_checksum(answers),
         }
 
     def hold_out(self, ratios: Ratios) -> tuple[list[str], dict[str, Score]]:
@@ -317,6 +317,11 @@ def check_repeated_heads(plan: Plan) -> None:
                 f"the config of `{name}` ties its head to its embeddings, but `{key}` differs from `{embeddings}`",
                 hint=f"mend `tie_word_embeddings` in its config.json; or {KEEP_EMBEDDINGS}",
             )
+
+
+def answers_checksum(answers: Sequence[str]) -> str:
+    """The checksum by which a candidate's answers are kept in the journal."""
+    return hashlib.sha256("\n".join(answers).encode()).hexdigest()
 
 
 def make_evaluate(recipe: Recipe) -> Callable[[Sequence[float]], Result]:

@@ -8,6 +8,7 @@ Knows what follows what. Does not know how a candidate is made or scored, nor wh
 """
 
 import functools
+import gc
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -15,15 +16,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from vlmmerge.blend.distance import ancestry_warnings
+from vlmmerge.card import licences_of
 from vlmmerge.errors import RunError
 from vlmmerge.evalsets import find_split
 from vlmmerge.evaluate import Evaluator, Plan, make_evaluate, make_plan, make_space, passport
 from vlmmerge.export import UNWATCHED, ExportWatcher, export
 from vlmmerge.genome import Ratios, encode
 from vlmmerge.journal import Journal, Record, best, make_header, read_journal
+from vlmmerge.licence import warnings
 from vlmmerge.mergekit import write_mergekit
 from vlmmerge.recipe import Recipe, fingerprint_fields
+from vlmmerge.selftest import check_export
 
 JOURNAL, RECIPE, BEST = "journal.jsonl", "recipe.json", "best"
 CONTESTS = ("grid", "candidate")  # the kinds of records that have a winner
@@ -77,6 +83,8 @@ class Run:
             raise RunError(f"{self.folder} is not empty and no run of vlmmerge", hint="choose another --run")
         if resume and self.start is None:
             self.start = journalled_start(self.folder / JOURNAL)
+        for text in warnings(licences_of(self.plan)):
+            self.watcher.on_warning(text)
         with Journal(self.folder / JOURNAL) as journal:
             header = make_header(run_fields(self.plan) | ({"start": self.start} if self.start else {}))
             header |= {"parents_commit": self.plan.commits} if self.plan.commits else {}
@@ -154,6 +162,24 @@ class Run:
     def _export_best(self, header: Record, records: list[Record]) -> None:
         if winner := winner_of("candidate", records):
             export_candidate(self.plan, header, records, winner, self.folder / BEST)
+
+    def check_best(self, records: list[Record]) -> int:
+        """Ask the exported folder, in a new process, what the best candidate was asked; the live model makes room.
+
+        Returns:
+            How many answers were compared; all are equal.
+
+        Raises:
+            RunError: The folder does not load, or answers otherwise.
+        """
+        self.__dict__.pop("evaluator", None)
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        winner = winner_of("candidate", records)
+        assert winner, "a run without a winner ends before this"
+        self.watcher.on_stage(f"asking {self.folder / BEST} in a new process", 0)
+        return check_export(self.folder / BEST, self.plan.recipe, winner)
 
 
 def run_fields(plan: Plan) -> dict[str, Any]:
@@ -264,7 +290,9 @@ def export_candidate(
     watcher: ExportWatcher = UNWATCHED,
 ) -> None:
     """Write a candidate as a Hugging Face folder, with all that the journal knows of it as provenance."""
-    of_it = [r for r in records if r["kind"] == "held_out" and r["of"] == candidate["index"]]
+    held_out = [r for r in records if r["kind"] == "held_out"]
+    of_it = [r for r in held_out if r["of"] == candidate["index"]]
+    beside = {r["name"]: r["scores"] for r in held_out if r["name"] != "best" and r not in of_it}
     provenance = {
         "vlmmerge": header["version"],
         **header["fields"],
@@ -273,7 +301,7 @@ def export_candidate(
         "genes": {
             gene.name: gene.to_value(number) for gene, number in zip(plan.space.genes, candidate["genome"], strict=True)
         },
-        "held_out": {"scores": of_it[-1]["scores"]} if of_it else {},
+        "held_out": {"scores": of_it[-1]["scores"], "beside": beside} if of_it else {},
     }
     export(plan, ratios_of(plan, candidate), out, provenance, watcher)
 
