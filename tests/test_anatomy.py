@@ -8,6 +8,7 @@ import pytest
 from vlmmerge.anatomy import EMBEDDINGS, HEAD, KEEP_EMBEDDINGS, Slot, language_tower, pair, study
 from vlmmerge.checkpoint import open_checkpoint
 from vlmmerge.errors import ParentsError
+from vlmmerge.towers import towers
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -26,12 +27,12 @@ def language_shapes(prefix: str = "model.", head: str | None = "lm_head.weight",
     return shapes | ({head: (40, 8)} if head else {})
 
 
-def eyes(prefix: str, num_layers: int = 5) -> Shapes:
+def eyes(prefix: str, num_layers: int = 5, stack: str = "layers") -> Shapes:
     """A vision tower with more layers than the language tower, some of whose roles have the same names."""
     shapes: Shapes = {}
     for number in range(num_layers):
-        for role in ("self_attn.q_proj.weight", "mlp.fc1.weight", "layer_norm1.weight"):
-            shapes[f"{prefix}layers.{number}.{role}"] = (6, 6)
+        for role in ("self_attn.q_proj.weight", "mlp.fc1.weight", "mlp.fc2.weight", "layer_norm1.weight"):
+            shapes[f"{prefix}{stack}.{number}.{role}"] = (6, 6)
     return shapes | {f"{prefix}embeddings.patch_embedding.weight": (6, 3, 2, 2)}
 
 
@@ -52,16 +53,24 @@ LAYOUTS: dict[str, tuple[str, str | None, Shapes]] = {
         "lm_head.weight",
         eyes("model.vision_tower.vision_tower.vision_model.encoder.") | {"model.mm_projector.0.weight": (8, 6)},
     ),
-    "qwen2-vl on the hub": ("model.", "lm_head.weight", {"visual.blocks.0.attn.qkv.weight": (18, 6)}),
+    "qwen2-vl on the hub": (
+        "model.",
+        "lm_head.weight",
+        eyes("visual.", stack="blocks") | {"visual.merger.mlp.0.weight": (8, 24)},
+    ),
     "qwen2-vl in memory": (
         "model.language_model.",
         "lm_head.weight",
-        {"model.visual.blocks.0.attn.qkv.weight": (18, 6)},
+        eyes("model.visual.", stack="blocks") | {"model.visual.merger.mlp.0.weight": (8, 24)},
     ),
     "gemma 3": ("language_model.model.", None, eyes("vision_tower.vision_model.encoder.")),
     "smolvlm": ("model.text_model.", "lm_head.weight", eyes("model.vision_model.encoder.")),
     "a tower without a prefix": ("", "lm_head.weight", {}),
 }
+
+
+# What of a layout's keys is projector.
+CONNECTS = ("multi_modal_projector", "mm_projector", "merger")
 
 
 def renamed(shapes: Shapes, change: Callable[[str], str]) -> Shapes:
@@ -115,6 +124,72 @@ def test_the_order_of_keys_in_a_file_does_not_matter(layout: str) -> None:
     assert pair(slots, shapes) == pair(slots, backwards)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_tensor_of_every_layout_belongs_to_one_tower(layout: str) -> None:
+    prefix, head, beside = LAYOUTS[layout]
+    tower, head_of_base = language_shapes(prefix, head), "lm_head.weight" if head else None
+    shapes = tower | beside
+    found = towers(shapes, language_tower(language_shapes(head=head_of_base)))
+    assert found.keys() == shapes.keys()
+    assert {key for key, name in found.items() if name == "language"} == set(tower)
+    assert {key for key, name in found.items() if name == "projector"} == {
+        key for key in beside if any(word in key for word in CONNECTS)
+    }
+    assert found == towers(shapes), "with no base to compare, too"
+
+
+def test_layers_that_look_at_the_picture_are_vision_and_the_others_count_without_them() -> None:
+    """Llama 3.2 Vision: every few layers of the language tower is one more, with cross-attention."""
+    base = language_shapes(num_layers=3)
+    vlm = language_shapes("language_model.model.", num_layers=5)
+    for looks in (1, 3):
+        at = f"language_model.model.layers.{looks}."
+        vlm[f"{at}cross_attn.q_proj.weight"] = vlm.pop(f"{at}self_attn.q_proj.weight")
+    anatomy = study({"vlm": vlm, "base": base, "ja": base})
+    assert anatomy.num_layers == 3 and len(anatomy.slots) == len(base)
+    for number, layer in enumerate((0, 2, 4)):
+        slot = Slot(number, "self_attn.q_proj.weight")
+        assert anatomy.keys["vlm"][slot] == f"language_model.model.layers.{layer}.self_attn.q_proj.weight"
+    for found in (towers(vlm, language_tower(base)), towers(vlm)):
+        assert {key for key, tower in found.items() if tower == "vision"} == {
+            key for key in vlm if ".layers.1." in key or ".layers.3." in key
+        }
+
+
+def test_of_two_towers_with_the_same_names_the_one_whose_shapes_fit_is_taken() -> None:
+    base = language_shapes()
+    talker = {key: tuple(2 * size for size in shape) for key, shape in language_shapes("a_talker.model.").items()}
+    del talker["lm_head.weight"]
+    anatomy = study({"vlm": talker | language_shapes("thinker.model."), "base": base, "ja": base})
+    assert all(not key.startswith("a_talker") for key in anatomy.keys["vlm"].values())
+
+
+def test_a_family_whose_layers_have_other_names_pairs_with_itself() -> None:
+    def rename(key: str) -> str:
+        return key.replace("model.layers", "transformer.h").replace("model.", "transformer.")
+
+    base = renamed(language_shapes(), rename)
+    vlm = renamed(language_shapes("vlm.model."), rename) | eyes("eyes.")
+    anatomy = study({"vlm": vlm, "base": base, "ja": base})
+    assert anatomy.keys["vlm"][Slot(1, "mlp.gate_proj.weight")] == "vlm.transformer.h.1.mlp.gate_proj.weight"
+    assert len(anatomy.slots) == len(base)
+
+
+def test_a_vlm_whose_keys_do_not_pair_is_told_with_what_was_found_and_what_was_not() -> None:
+    base = language_shapes()
+    odd = {key.replace("self_attn.q_proj", "att_proj").replace("norm", "ln"): shape for key, shape in base.items()}
+    error = fault_of({"vlm": odd | eyes("eyes."), "base": base, "ja": base})
+    assert error.message == "parents do not fit: 13 of 17 language slots differ"
+    assert error.details[0] == (
+        "`vlm`: 4 of 11 slots found under `model.`; no slot: model.ln.weight, model.layers.0.input_layerln.weight, "
+        "model.layers.0.att_proj.weight"
+    )
+    other = {f"decoder.{key}": (8,) for key in ("block.0.a", "block.0.b", "block.1.a")}
+    assert fault_of({"vlm": other, "base": base, "ja": base}).details[0] == (
+        "`vlm`: 0 of 10 slots found under `decoder.`; no slot: decoder.block.0.a, decoder.block.0.b, decoder.block.1.a"
+    )
+
+
 def test_slots_sort_by_depth_with_layer_10_after_layer_2() -> None:
     base = language_shapes(num_layers=12)
     slots = study({"vlm": base, "base": base, "ja": base}).slots
@@ -132,10 +207,10 @@ def test_rotary_frequencies_of_old_checkpoints_are_left_out() -> None:
 
 
 def test_a_base_without_a_language_tower_is_told() -> None:
-    error = fault_of({"vlm": language_shapes(), "base": {"transformer.h.0.attn.weight": (8, 8)}, "ja": {}})
+    error = fault_of({"vlm": language_shapes(), "base": {"encoder.attn.weight": (8, 8)}, "ja": {}})
     assert str(error) == (
         "base has no language tower: no key of the form `layers.0.self_attn.q_proj.weight`\n"
-        "  found transformer.h.0.attn.weight ...\n"
+        "  found encoder.attn.weight ...\n"
         "hint: `parents.base` must be a decoder-only language model"
     )
 

@@ -21,6 +21,8 @@ ORDER = [
     "dtypes",
     "checkpoint",
     "tokenizer",
+    "slots",
+    "towers",
     "anatomy",
     "vocabulary",
     "genome",

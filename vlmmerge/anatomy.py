@@ -1,73 +1,19 @@
-"""Which tensor is which: the slots of a language tower, and how the parents' tensors pair.
+"""How the parents' tensors pair, slot by slot, and every misfit between them.
 
 Knows names and shapes of tensors. Does not know the numbers in a tensor, nor which token has which row
-(`vocabulary.py`). The language tower is found by pairing keys, with no table of model families.
+(`vocabulary.py`). Where a tower stands among a checkpoint's keys is found in `towers.py`.
 """
 
 import re
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import total_ordering
 from types import MappingProxyType
 
 from vlmmerge.errors import ParentsError
-
-Shapes = Mapping[str, tuple[int, ...]]
+from vlmmerge.slots import EMBEDDINGS, HEAD, Slot
+from vlmmerge.towers import Shapes, find_frame, is_computed, is_head, language_tower, lone_frame, pair
 
 KEEP_EMBEDDINGS = "`--set blend.embeddings=vlm` keeps the VLM's embeddings and head as they are, and blends the rest"
-
-
-@total_ordering
-@dataclass(frozen=True)
-class Slot:
-    """One tensor's place in the language tower. Slots sort by depth: embeddings, layers, final norm and head.
-
-    Args:
-        layer: The decoder layer, from 0; None for what lies outside the layers.
-        role: The tensor's name within its layer or tower, for example `self_attn.q_proj.weight` or `lm_head.weight`.
-
-    >>> str(Slot(3, "mlp.gate_proj.weight")), Slot(3, "mlp.gate_proj.weight").part
-    ('layers.3.mlp.gate_proj.weight', 'mlp')
-    >>> str(Slot(None, "lm_head.weight")), Slot(None, "lm_head.weight").part
-    ('lm_head.weight', 'head')
-    >>> Slot(3, "self_attn.q_proj.bias").short_role, Slot(3, "input_layernorm.weight").short_role
-    ('q_proj', 'input_layernorm')
-    """
-
-    layer: int | None
-    role: str
-
-    @property
-    def part(self) -> str:
-        """The part of the tower it belongs to: `attention`, `mlp`, `embeddings` or `head`."""
-        if self.layer is None:
-            return "embeddings" if self.role.startswith("embed_tokens.") else "head"
-        return "attention" if self.role.startswith(("input_layernorm.", "self_attn.")) else "mlp"
-
-    @property
-    def has_token_rows(self) -> bool:
-        """Whether its rows are tokens: they pair by token, and their number may differ between parents."""
-        return self in (EMBEDDINGS, HEAD)
-
-    @property
-    def short_role(self) -> str:
-        """The role as a recipe names it: `q_proj` for its weight and its bias, `input_layernorm`, `lm_head`."""
-        return self.role.split(".")[-2:][0]
-
-    def __str__(self) -> str:
-        return self.role if self.layer is None else f"layers.{self.layer}.{self.role}"
-
-    def __lt__(self, other: "Slot") -> bool:
-        return self._depth < other._depth
-
-    @property
-    def _depth(self) -> tuple[int, int, str]:
-        stage = {"embeddings": 0, "attention": 1, "mlp": 1, "head": 2}[self.part]
-        return stage, self.layer or 0, self.role
-
-
-EMBEDDINGS, HEAD = Slot(None, "embed_tokens.weight"), Slot(None, "lm_head.weight")
 
 
 @dataclass(frozen=True)
@@ -108,7 +54,7 @@ def study(
         ParentsError: A parent without a language tower, or parents that do not fit; all misfits are told.
     """
     tower = language_tower(parents["base"])
-    keys = {name: tower if name == "base" else pair([*tower, HEAD], shapes) for name, shapes in parents.items()}
+    keys = {name: tower if name == "base" else _pair_with(tower, parents, name) for name in parents}
     repeated_heads: dict[str, str] = {}
     heads_apart: list[str] = []
     if blends_embeddings:
@@ -123,55 +69,16 @@ def study(
         num_slots = len(misfit_slots | keys["base"].keys())
         raise ParentsError(
             f"parents do not fit: {len(misfit_slots)} of {num_slots} language slots differ",
-            details=lines + heads_apart,
+            details=_matches(parents, keys) + lines + heads_apart,
             hint=KEEP_EMBEDDINGS if all(slot.has_token_rows for slot in misfit_slots) else hint,
         )
     return Anatomy(tuple(sorted(keys["vlm"])), keys, repeated_heads)
 
 
-def language_tower(shapes: Shapes) -> dict[Slot, str]:
-    """Find the language tower of a checkpoint that has no other: its key for each slot.
-
-    Raises:
-        ParentsError: There are no keys of the form `...layers.N...`.
-    """
-    prefixes = Counter(found[1] for key in shapes if (found := _LAYER.match(key)))
-    if not prefixes:
-        raise ParentsError(
-            "base has no language tower: no key of the form `layers.0.self_attn.q_proj.weight`",
-            details=[f"found {', '.join(list(shapes)[:3])} ..."],
-            hint="`parents.base` must be a decoder-only language model",
-        )
-    prefix = prefixes.most_common(1)[0][0]
-    # Old checkpoints carry rotary frequencies, which are computed and never loaded.
-    own = [
-        key
-        for key in shapes
-        if key.startswith(prefix) and not key.endswith("rotary_emb.inv_freq") and not _is_head(key)
-    ]
-    slots = {_slot(key.removeprefix(prefix)): key for key in own}
-    heads = [key for key in shapes if _is_head(key)]
-    return slots | ({HEAD: heads[-1]} if heads else {})
-
-
-def pair(slots: Iterable[Slot], keys: Iterable[str]) -> dict[Slot, str]:
-    """Find the keys of a language tower within a larger model, in a file or live: for each slot found, its key.
-
-    The tower stands under the one prefix (`language_model.model.`, `model.language_model.`, ...) under which most slots
-    are found; a vision tower has layers too, but not those roles.
-    """
-    slots, keys = list(slots), list(keys)
-    prefixes = {found[1] for key in keys if (found := _LAYER.match(key))}
-    there = set(keys)
-    towers = [
-        {slot: prefix + str(slot) for slot in slots if prefix + str(slot) in there} for prefix in sorted(prefixes)
-    ]
-    tower = max(towers, key=len, default={})
-    heads = [key for key in keys if _is_head(key)]
-    return tower | {slot: heads[0] for slot in slots if slot == HEAD and len(heads) == 1}
-
-
-_LAYER = re.compile(r"(|.*?\.)layers\.\d+\.")
+def _pair_with(tower: Mapping[Slot, str], parents: Mapping[str, Shapes], name: str) -> dict[Slot, str]:
+    """Pair one parent's keys with the base's tower, and a head."""
+    base, own = parents["base"], parents[name]
+    return pair([*tower, HEAD], own, lambda slot, key: slot not in tower or own[key] == base[tower[slot]])
 
 
 def _pair_heads(
@@ -185,7 +92,7 @@ def _pair_heads(
         The keys with heads paired, the heads that repeat tied embeddings, and a line for each parent with a head of its
         own beside a VLM whose one tensor cannot become both.
     """
-    has_head = {name: any(map(_is_head, shapes)) for name, shapes in parents.items()}
+    has_head = {name: any(map(is_head, shapes)) for name, shapes in parents.items()}
     is_tied = {
         name: bool(says_tied.get(name)) or (not has_head[name] and says_tied.get(name) is None) for name in parents
     }
@@ -204,15 +111,6 @@ def _pair_heads(
     ]
     without = {name: {slot: key for slot, key in own.items() if slot != HEAD} for name, own in keys.items()}
     return without, repeated, apart
-
-
-def _is_head(key: str) -> bool:
-    return key == "lm_head.weight" or key.endswith(".lm_head.weight")
-
-
-def _slot(name: str) -> Slot:
-    found = re.fullmatch(r"layers\.(\d+)\.(.+)", name)
-    return Slot(int(found[1]), found[2]) if found else Slot(None, name)
 
 
 def _without_token_rows(keys: Mapping[str, Mapping[Slot, str]]) -> dict[str, dict[Slot, str]]:
@@ -239,6 +137,21 @@ def _misfits(
     return misfit_slots, lines[:6] + more
 
 
+def _matches(parents: Mapping[str, Shapes], keys: Mapping[str, Mapping[Slot, str]]) -> list[str]:
+    """A line for each parent that lacks slots: where it was looked at, and its first keys that are no slot there."""
+    lines = []
+    for name, shapes in parents.items():
+        own, wanted = keys[name], keys["base"]
+        if missing := wanted.keys() - own.keys():
+            frame = find_frame(own, shapes) if own.keys() - {HEAD} else lone_frame(shapes)
+            there = {*own.values(), *filter(is_computed, shapes)}
+            left = [key for key in shapes if key not in there and (frame is None or frame.slot(key))]
+            found = f"`{name}`: {len(wanted) - len(missing)} of {len(wanted)} slots found"
+            place = f" under `{frame.prefix}`" if frame else ""
+            lines.append(f"{found}{place}{'; no slot: ' + ', '.join(left[:3]) if left else ''}")
+    return lines
+
+
 def _fitting(slot: Slot, shape: tuple[int, ...] | str) -> tuple[int, ...] | str:
     """What of a slot's shape must be equal in all parents: rows of tokens may differ in number."""
     return shape[1:] if slot.has_token_rows and not isinstance(shape, str) else shape
@@ -247,12 +160,8 @@ def _fitting(slot: Slot, shape: tuple[int, ...] | str) -> tuple[int, ...] | str:
 def _beyond(tower: Mapping[Slot, str], shapes: Shapes, *, has_eyes: bool) -> dict[Slot, str]:
     """What a parent's tower has that is no slot of the base, and so would not be blended: in its layers and, unless the
     parent has eyes, whose projector may stand under the same prefix, beside them."""
-    prefixes = {key.removesuffix(str(slot)) for slot, key in tower.items() if slot.layer is not None}
-    beside = r"layers\..+" if has_eyes else r"layers\..+|(?!lm_head\.)\w+\.(weight|bias)"
-    more = {
-        _slot(key.removeprefix(prefix)): key
-        for prefix in prefixes
-        for key in shapes
-        if key.startswith(prefix) and re.fullmatch(beside, key.removeprefix(prefix)) and not key.endswith(".inv_freq")
-    }
-    return {slot: key for slot, key in more.items() if slot not in tower}
+    frame = find_frame(tower, shapes) if any(slot.layer is not None for slot in tower) else None
+    beside = r"(?!)" if has_eyes else r"(?!lm_head\.)\w+\.(weight|bias)"
+    there = {slot: key for key in shapes if frame and not is_computed(key) and (slot := frame.slot(key))}
+    more = {slot for slot in there if slot.layer is not None or re.fullmatch(beside, slot.role)}
+    return {slot: there[slot] for slot in more if slot not in tower}
