@@ -90,12 +90,18 @@ def test_a_config_of_another_kind_is_told(tmp_path: Path) -> None:
     assert str(fault_of(tmp_path)) == (
         f"{tmp_path}: no config.json\nhint: give the folder of a Hugging Face checkpoint"
     )
+    save_file({"w": torch.zeros(1)}, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text("{oops")
     assert str(fault_of(tmp_path)).startswith(f"{tmp_path / 'config.json'} is not JSON: ")
     (tmp_path / "config.json").write_text("[1]")
     assert str(fault_of(tmp_path)).startswith(f"{tmp_path / 'config.json'} is not JSON: no object\n")
     (tmp_path / "config.json").write_bytes(b"\xff\xfe")
     assert str(fault_of(tmp_path)).startswith(f"{tmp_path / 'config.json'} is not JSON: ")
+    (tmp_path / "config.json").write_text('{"a": ' * 100_000)
+    assert str(fault_of(tmp_path)).startswith(f"{tmp_path / 'config.json'} is not JSON: nested too deeply\n")
+    (tmp_path / "config.json").write_bytes(b"")
+    os.truncate(tmp_path / "config.json", 2**26 + 1)
+    assert fault_of(tmp_path).details == (f"config.json: {2**26 + 1} bytes, wanted at most {2**26}",)
 
 
 @pytest.mark.parametrize("where", ["./nowhere", "/no/such/folder", "no/such/folder", "nowhere"])
@@ -114,8 +120,9 @@ def test_pickles_are_never_read(tmp_path: Path) -> None:
     torch.save({"weight": Payload()}, tmp_path / "pytorch_model.bin")
     message = str(fault_of(tmp_path))
     assert message == (
-        f"{tmp_path}: no model.safetensors and no model.safetensors.index.json\n"
-        "hint: only safetensors are read, never pickles: convert a .bin with transformers' `save_pretrained`"
+        f"{tmp_path} holds pickled weights only, which may run any code when they are read: pytorch_model.bin\n"
+        "hint: look for safetensors among its pull requests on the hub (`org/name@refs/pr/1`); or, if you trust it, "
+        "load it with transformers and `save_pretrained` to a new folder"
     )
     shutil.copy(tmp_path / "pytorch_model.bin", tmp_path / "model.safetensors")
     assert f"{tmp_path / 'model.safetensors'} is damaged: its header" in str(fault_of(tmp_path))
@@ -143,12 +150,50 @@ def test_an_index_that_names_missing_files_tells_all_of_them(tmp_path: Path) -> 
     assert fault_of(folder).details == ("1.safetensors: no such file", "2.safetensors: no such file")
 
 
-@pytest.mark.parametrize("index", ["{", "[]", "{}", '{"weight_map": [1]}', '{"weight_map": {"a": {}}}'])
-def test_an_index_without_a_weight_map_is_told(tmp_path: Path, index: str) -> None:
+@pytest.mark.parametrize(
+    ("index", "what"),
+    [
+        ("{", "is not JSON: "),
+        ("[]", "is not JSON: no object"),
+        ("[" * 100_000, "is not JSON: nested too deeply"),
+        ('{"weight_map": {"a": "1.safetensors", "a": "2.safetensors"}}', "is not JSON: `a` stands in it twice"),
+        ('{"weight_map": {}, "weight_map": {}}', "is not JSON: `weight_map` stands in it twice"),
+        ("{}", "is damaged: no weight map"),
+        ('{"weight_map": {}}', "is damaged: no weight map"),
+        ('{"weight_map": ["1.safetensors"]}', "is damaged: no weight map"),
+    ],
+)
+def test_an_index_without_a_weight_map_is_told(tmp_path: Path, index: str, what: str) -> None:
     checkpoint_with(tmp_path)
     (tmp_path / "model.safetensors.index.json").write_text(index)
-    assert str(fault_of(tmp_path)) == (
-        f"{tmp_path / 'model.safetensors.index.json'} is damaged: no weight map\nhint: fetch the checkpoint again"
+    fault = fault_of(tmp_path)
+    assert str(fault).startswith(f"{tmp_path / 'model.safetensors.index.json'} {what}")
+    assert fault.hint == "fetch the checkpoint again"
+
+
+def test_an_index_that_does_not_tell_what_the_shards_hold_is_refused(tmp_path: Path) -> None:
+    """What the index did not name was read all the same, and of a tensor in two shards the last one."""
+    one, two = tmp_path / "1.safetensors", tmp_path / "2.safetensors"
+    save_file({"a": torch.zeros(1), "b": torch.zeros(1)}, one)
+    save_file({"b": torch.ones(1), "c": torch.zeros(1)}, two)
+    folder = checkpoint_with(tmp_path, a=one.name, b=one.name, d=two.name)
+    assert str(fault_of(folder)) == (
+        f"{folder / 'model.safetensors.index.json'} does not tell what the files hold\n"
+        "  `d` is not in 2.safetensors\n"
+        "  `b` is in 2.safetensors, and said to be in 1.safetensors\n"
+        "  `c` is in 2.safetensors, and not in the index\n"
+        "hint: fetch the checkpoint again; or save it anew with transformers' `save_pretrained`"
+    )
+
+
+def test_a_truncated_shard_is_told(parents: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(parents / "base", tmp_path / "base")
+    file = folder / "model.safetensors"
+    size = file.stat().st_size
+    os.truncate(file, size - 1)
+    assert str(fault_of(folder)) == (
+        f"{file} is damaged: its header promises {size} bytes, the file has {size - 1}\n"
+        "hint: fetch the checkpoint again"
     )
 
 

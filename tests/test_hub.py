@@ -217,6 +217,20 @@ def test_a_gated_and_a_private_repository_tell_how_to_log_in(hub: FakeHub, paren
     assert private[-1] == "hint: check the name; for a private repository run `hf auth login`"
 
 
+def test_what_cannot_be_blended_is_refused_before_its_weights_are_fetched(
+    hub: FakeHub, parents: Path, tmp_path: Path
+) -> None:
+    for name, config in (("quantized", {"quantization_config": {"quant_method": "awq"}}), ("pickled", {})):
+        folder = shutil.copytree(parents / "base", tmp_path / name)
+        (folder / "config.json").write_text(json.dumps(config))
+        hub.add(f"org/{name}", folder)
+    (tmp_path / "pickled" / "model.safetensors").rename(tmp_path / "pickled" / "pytorch_model.bin")
+    for name, message in (("quantized", "the weights are quantized"), ("pickled", "holds pickled weights only")):
+        with pytest.raises(CheckpointError, match=message):
+            open_checkpoint(f"org/{name}")
+    assert hub.num_bytes(".safetensors") == hub.num_bytes(".bin") == 0
+
+
 def test_a_plan_remembers_the_commits_and_a_pinned_recipe_names_them(hub: FakeHub, recipe_file: Path) -> None:
     overrides = ["parents.vlm=org/vlm", "parents.llms.ja=org/ja-llm@main"]
     plan = make_plan(load_recipe(recipe_file, overrides), has_weights=False)

@@ -4,31 +4,42 @@ Knows folders, hub ids, safetensors headers and byte ranges. Does not know what 
 """
 
 import hashlib
-import json
 import math
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlmmerge.errors import CheckpointError
-from vlmmerge.header import PREFIX, TensorInfo, damaged, header_length, parse_header
+from vlmmerge.header import PREFIX, TensorInfo, header_length, parse_header
 from vlmmerge.hub import Snapshot, fetch, open_snapshot, parse_hub_id, read_start
+from vlmmerge.index import gather, read_index
+from vlmmerge.jsonfile import check_files, damaged, read_object
+from vlmmerge.kinds import (
+    ADAPTER,
+    CONFIG,
+    INDEX,
+    SINGLE,
+    refuse_by_config,
+    refuse_by_names,
+    refuse_by_tensors,
+    refuse_file,
+)
 
 if TYPE_CHECKING:  # who reads no weights does not wait for torch
     import torch
     from torch import Tensor
 
-CONFIG, SINGLE, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 # What a checkpoint needs besides its weights. Its model card, which states the licence, is fetched as well, but is no
 # part of it: other words in it do not make it another checkpoint.
 SIDE_FILES = ("*.json", "*.jinja", "*.txt", "*.model")
 MODEL_CARD = "README.md"
 # The largest tokenizer.json in use has 35 MB.
-LARGEST_SIDE_FILE = 2**27
+LARGEST_SIDE_FILE = 2**26
 # Nearly every header is shorter: one request is enough.
 USUAL_HEADER = 100_000
 ASKED_AT_ONCE = 8  # shards
@@ -202,7 +213,7 @@ def open_headers(where: str | Path, *, has_tokenizer: bool = True) -> Checkpoint
         where: A local folder or a hub id.
         has_tokenizer: Whether tokenizer and processor are fetched too, or config and index only.
     """
-    return _open(str(where), SIDE_FILES if has_tokenizer else (CONFIG, INDEX), is_fetched=False)
+    return _open(str(where), SIDE_FILES if has_tokenizer else (CONFIG, INDEX, ADAPTER), is_fetched=False)
 
 
 def read_header(file: Path) -> dict[str, TensorInfo]:
@@ -258,72 +269,50 @@ def read_bytes(file: Path, descriptor: int, start: int, end: int) -> bytearray:
 
 
 def _open(where: str, patterns: Collection[str], *, is_fetched: bool) -> Checkpoint:
-    folder = Path(where).expanduser()
-    if folder.is_dir():
-        folder = folder.resolve()
-        snapshot = None
-    else:
+    refuse_file(where)
+    folder, snapshot = Path(where).expanduser(), None
+    if not folder.is_dir():
         hub_id = parse_hub_id(where)
         if hub_id is None:
             raise CheckpointError(f"no such checkpoint: {where}", hint="give a folder with a config.json, or a hub id")
         snapshot = open_snapshot(hub_id, patterns, LARGEST_SIDE_FILE)
         folder = snapshot.folder
-    config = _read_config(folder / CONFIG)
+    folder = folder.resolve()
     there = {path.name for path in folder.iterdir()}
+    check_files(folder, sorted(name for name in there if _fits(name, (*SIDE_FILES, MODEL_CARD))), LARGEST_SIDE_FILE)
     if snapshot:  # where the hub was not reached, nobody knows what else there is
         there |= set(snapshot.listing or ([] if INDEX in there else [SINGLE]))
-    names = _weight_names(folder, there)
+    config, weight_map = _refuse_or_read(folder, there, where)
+    names = sorted(set(weight_map.values())) if weight_map else [SINGLE]
     if snapshot and is_fetched:
         fetch(snapshot, names)
+    headers = _read_headers(folder, names, snapshot)
+    tensors = gather(folder / INDEX, weight_map, headers) if weight_map else headers[SINGLE]
+    refuse_by_tensors(tensors, where)
+    return Checkpoint(folder, config, tensors, snapshot)
+
+
+def _refuse_or_read(folder: Path, there: Collection[str], where: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """The config and the index (empty where there is none), unless it is a checkpoint of another kind."""
+    refuse_by_names(folder, there, where)
+    if CONFIG not in there:
+        raise CheckpointError(f"{folder}: no config.json", hint="give the folder of a Hugging Face checkpoint")
+    config = read_object(folder / CONFIG)
+    refuse_by_config(config, folder / CONFIG)
+    return config, read_index(folder / INDEX, there) if INDEX in there else {}
+
+
+def _read_headers(folder: Path, names: Sequence[str], snapshot: Snapshot | None) -> dict[str, dict[str, TensorInfo]]:
+    """The header of each file, from the hub where it is not here."""
+    here = [name for name in names if snapshot is None or os.path.lexists(folder / name)]
+    check_files(folder, here)
 
     def read(name: str) -> dict[str, TensorInfo]:
-        is_here = snapshot is None or (folder / name).exists()
-        return read_header(folder / name) if is_here or snapshot is None else read_remote_header(snapshot, name)
+        return read_header(folder / name) if snapshot is None or name in here else read_remote_header(snapshot, name)
 
     with ThreadPoolExecutor(ASKED_AT_ONCE) as threads:
-        headers = list(threads.map(read, names))
-    return Checkpoint(folder, config, {key: info for found in headers for key, info in found.items()}, snapshot)
+        return dict(zip(names, threads.map(read, names), strict=True))
 
 
-def _read_config(file: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(config, dict):
-            raise ValueError("no object")
-    except FileNotFoundError:
-        raise CheckpointError(
-            f"{file.parent}: no config.json", hint="give the folder of a Hugging Face checkpoint"
-        ) from None
-    except ValueError as error:
-        raise CheckpointError(f"{file} is not JSON: {error}", hint="fetch the checkpoint again") from None
-    return config
-
-
-def _weight_names(folder: Path, there: Collection[str]) -> list[str]:
-    """The safetensors files of a checkpoint: those that its index names, or the only one.
-
-    Args:
-        folder: Where the index is.
-        there: The names of all files that there are.
-
-    Raises:
-        CheckpointError: None, or an index that names a file which is missing or outside the folder.
-    """
-    if INDEX not in there:
-        if SINGLE in there:
-            return [SINGLE]
-        raise CheckpointError(
-            f"{folder}: no {SINGLE} and no {INDEX}",
-            hint="only safetensors are read, never pickles: convert a .bin with transformers' `save_pretrained`",
-        )
-    index = folder / INDEX
-    try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise CheckpointError(f"{index} is damaged: no weight map", hint="fetch the checkpoint again") from None
-    is_name = {name: isinstance(name, str) and Path(name).name == name != ".." for name in names}
-    faults = [f"{name}: not a file name" for name in names if not is_name[name]]
-    faults += [f"{name}: no such file" for name in names if is_name[name] and name not in there]
-    if faults:
-        raise CheckpointError(f"{index} names files that are not there", details=faults, hint="fetch them again")
-    return names
+def _fits(name: str, patterns: Collection[str]) -> bool:
+    return any(fnmatch(name, pattern) for pattern in patterns)

@@ -6,12 +6,11 @@ stands twice, a header or a rank of absurd size. Does not know where the bytes c
 Source: the format, https://github.com/huggingface/safetensors#format
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vlmmerge.errors import CheckpointError
+from vlmmerge.jsonfile import damaged, parse_strictly
 
 # What can be blended, by torch's names.
 BLENDABLE = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -52,11 +51,6 @@ class TensorInfo:
     @property
     def num_bytes(self) -> int:
         return self.end - self.start
-
-
-def damaged(file: Path, what: str) -> CheckpointError:
-    """A file that is not what its format wants."""
-    return CheckpointError(f"{file} is damaged: {what}", hint="fetch the checkpoint again")
 
 
 def header_length(file: Path, prefix: bytes, size: int) -> int:
@@ -104,34 +98,10 @@ def parse_header(file: Path, raw: bytes, size: int, *, is_remote: bool = False) 
     return {key: _moved(info, data_start) for key, info in found.items()}
 
 
-def load_strictly(raw: bytes) -> Any:
-    """Parse JSON in UTF-8 with nothing that two readers could understand in two ways.
-
-    Raises:
-        ValueError: No JSON, a name that stands twice in one object, half a character, or a number that is none.
-        RecursionError: Nested too deeply.
-    """
-    return json.loads(raw.decode("utf-8"), object_pairs_hook=_object, parse_constant=_no_constant)
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"`{twice}` stands in it twice")
-    "".join(made).encode()  # raises on half a surrogate pair
-    return made
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number")
-
-
 def _load(raw: bytes) -> dict[str, Any]:
     if not raw.startswith(b"{"):
         raise ValueError("no object")
-    header = load_strictly(raw)
+    header = parse_strictly(raw)
     metadata = header.get(METADATA)
     if metadata is not None:
         if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
