@@ -3,10 +3,12 @@
 Knows one slot's base, task vectors and workers. Does not know what a method needs the sums for.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 
+import torch
 from torch import Tensor
 
 from vlmmerge.blend.deltas import task_vector
@@ -21,7 +23,7 @@ from vlmmerge.genome import Ratio
 CHUNK = 2**17
 
 OfChunk = Callable[[int, int], Sequence[Tensor]]
-"""Some tensors from elements start..stop-1 of a slot."""
+"""Some tensors of numbers that elements start..stop-1 of a slot give."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,11 +65,19 @@ def chunk_of(unit: int = 1) -> int:
 
 def sums_over(job: Job, parts: OfChunk) -> list[Tensor]:
     """Add up over a slot what `parts` gives for a chunk: several times `sums.dot_parts`. Float64 tensors, ()."""
-    of_chunks = over_chunks(job, parts, chunk_of(WIDTH))
-    return [total(of_all, job.work.num_elements) for of_all in zip(*of_chunks, strict=True)]
+    return [total(of_all, job.work.num_elements) for of_all in over_chunks(job, parts, chunk_of(WIDTH))]
 
 
-def over_chunks(job: Job, of_chunk: OfChunk, length: int) -> Iterator[Sequence[Tensor]]:
-    """What `of_chunk` gives for each chunk of a slot, in order."""
+def over_chunks(job: Job, of_chunk: OfChunk, length: int) -> list[Tensor]:
+    """Join what `of_chunk` gives for each chunk of a slot, in order: for each of its tensors a flat float64 one.
+
+    Meanwhile they are lists: a small tensor that stays lies where the next chunk's memory was, which then must come
+    from elsewhere (measured 2026: 1 GiB for SLERP's 500 chunks).
+    """
+
+    def lists(start: int) -> list[list[float]]:
+        return [found.flatten().tolist() for found in of_chunk(start, min(start + length, job.work.num_elements))]
+
     starts = range(0, job.work.num_elements, length)
-    return job.workers.map(partial(of_chunk, start, min(start + length, job.work.num_elements)) for start in starts)
+    of_chunks = job.workers.map(partial(lists, start) for start in starts)
+    return [torch.tensor([*chain(*of_all)], dtype=torch.float64) for of_all in zip(*of_chunks, strict=True)]

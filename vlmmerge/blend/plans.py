@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import combinations
 
-import torch
 from torch import Tensor
 
 from vlmmerge.blend import METHODS, Method, Options, blend_slot, check_number, is_whole
@@ -98,10 +97,7 @@ def _plan_mean(job: Job) -> Plan:
             return [dot_rows(one.view(-1, row), other.view(-1, row)) for one, other in pairs]
         return [dot_parts(one, other) for one, other in pairs]
 
-    if by_row:
-        found = [torch.cat(of_rows) for of_rows in zip(*over_chunks(job, products, chunk_of(row)), strict=True)]
-    else:
-        found = sums_over(job, products)
+    found = over_chunks(job, products, chunk_of(row)) if by_row else sums_over(job, products)
     count = len(job.ratios)
     step = step_to_mean(found[:count], found[count:]).float()
 
@@ -149,8 +145,8 @@ def _find_most_varied(job: Job) -> Callable[[Sequence[Tensor], int], None]:
     def num_varied(start: int, stop: int) -> list[Tensor]:
         return [variance(start, stop).count_nonzero()]
 
-    total = sum(int(count) for (count,) in over_chunks(job, num_varied, chunk_of()))
-    keep = _find_largest(job, variance, int(job.options.select_topk * total))
+    (found,) = over_chunks(job, num_varied, chunk_of())
+    keep = _find_largest(job, variance, int(job.options.select_topk * int(found.sum())))
 
     def select(deltas: Sequence[Tensor], start: int) -> None:
         is_selected = keep(variance_of(deltas), start) != 0.0

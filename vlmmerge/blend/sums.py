@@ -4,8 +4,6 @@ torch's own reductions cut the elements by thread and by device, and so round di
 halves, element by element, in float64, in which a product of two float32 is exact.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -14,13 +12,13 @@ WIDTH = 2**16  # elements in a piece that is summed by itself; another width wou
 
 def dot(one: Tensor, other: Tensor) -> Tensor:
     """The scalar product of two float32 tensors of one shape: a new float64 tensor of shape ()."""
-    return total([dot_parts(one, other)], one.numel())
+    return total(dot_parts(one, other), one.numel())
 
 
 def dot_parts(one: Tensor, other: Tensor) -> Tensor:
     """The scalar products of pieces of WIDTH elements, the last one maybe shorter: a new float64 tensor, (pieces,).
 
-    Those of a tensor that was cut at multiples of WIDTH are those of the whole tensor, in as many parts.
+    Those of a tensor that was cut at multiples of WIDTH are those of the whole tensor, joined.
     """
     one, other = one.flatten(), other.flatten()
     end = one.numel() // WIDTH * WIDTH
@@ -30,10 +28,10 @@ def dot_parts(one: Tensor, other: Tensor) -> Tensor:
     return torch.cat([pieces, dot_rows(one[end:].view(1, -1), other[end:].view(1, -1))])
 
 
-def total(parts: Sequence[Tensor], num_elements: int) -> Tensor:
-    """The sum of all that `dot_parts` gave for a tensor of so many elements, in order: a new float64 tensor, ()."""
-    empty_piece = [] if num_elements % WIDTH else [parts[0].new_zeros(1)]  # it has a part in the order of the sum
-    return _halve(torch.cat([*parts, *empty_piece]).view(1, -1)).squeeze(0)
+def total(parts: Tensor, num_elements: int) -> Tensor:
+    """The sum of what `dot_parts` gave for a tensor of so many elements, joined: a new float64 tensor of shape ()."""
+    num_empty = 0 if num_elements % WIDTH else 1  # an empty piece has its part in the order, too
+    return _halve(torch.cat([parts, parts.new_zeros(num_empty)]).view(1, -1)).squeeze(0)
 
 
 def dot_rows(one: Tensor, other: Tensor) -> Tensor:
@@ -48,7 +46,7 @@ def dot_rows(one: Tensor, other: Tensor) -> Tensor:
 
 def l1_norm(values: Tensor) -> Tensor:
     """The sum of the magnitudes of a float32 tensor: a new float64 tensor of shape ()."""
-    return total([l1_parts(values)], values.numel())
+    return total(l1_parts(values), values.numel())
 
 
 def l1_parts(values: Tensor) -> Tensor:
