@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vlmmerge.blend.sparsify import row_length
 from vlmmerge.genome import Ratio
 
 Read = Callable[[int, int], Tensor]
@@ -49,5 +50,4 @@ class SlotWork:
 
     @property
     def row_length(self) -> int:
-        """Elements of a row: of all that has one first index, or of the whole of a vector."""
-        return self.shape[1:].numel() if len(self.shape) > 1 else self.num_elements
+        return row_length(self.shape)
