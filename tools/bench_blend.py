@@ -1,11 +1,11 @@
 """Measure blending: `python tools/bench_blend.py --work /big/disk/bench`.
 
 Writes three Mistral-shaped parents of 886 M parameters in bfloat16 (random weights, the vlm LLaVA-shaped with a tiny
-vision tower; 7 GB, 14 GB while memory at twice the layers is measured), then prints
+vision tower; 7 GB, 14 GB at twice the layers), then prints
 
 - the machine's copy bandwidth and disk write speed, which are the floor;
 - `vlmmerge blend` against `mergekit-yaml` on the same language towers: whole processes, warm files, median of 3;
-- peak resident memory of each, and of `vlmmerge blend` at twice the layers;
+- peak resident memory of each, and of `vlmmerge blend` by every method, at these layers and at twice as many;
 - a candidate in the live model, as a share of what copy bandwidth allows for the bytes that it must move.
 
 `--device cuda` measures a candidate on the GPU instead, with LLaVA-1.6-Mistral-7B's shapes, by CUDA's own clock.
@@ -31,7 +31,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vlmmerge.anatomy import Slot
-from vlmmerge.blend import blend_slot
+from vlmmerge.blend import METHODS, blend_slot
 from vlmmerge.blend.live import LiveBlender
 from vlmmerge.genome import Ratio, Ratios
 
@@ -42,7 +42,7 @@ WANTED_FACTOR = {"linear": 3, "dare_ties": 6, "ties": 10}
 WANTED_SHARE = {"linear": 0.5, "dare_ties": 0.2}
 WANTED_MILLISECONDS = {"linear": 17, "dare_ties": 20}
 WANTED_GIB = 1.5
-RATIOS = {"vlm": Ratio(0.7, 0.6), "ja": Ratio(0.5, 0.5)}
+RATIOS = {"vlm": Ratio(0.7, 0.6, 0.02, 0.1), "ja": Ratio(0.5, 0.5, 0.01, 0.15)}
 # Runs a command and prints its seconds and peak memory; a small process, for a child's peak begins at its parent's.
 MEASURE = """
 import resource, subprocess, sys, time
@@ -112,7 +112,8 @@ def main() -> None:
         if "files" in arguments.only:
             measure_files(shape, arguments.work / "parents")
         if "memory" in arguments.only:
-            measure_memory(dataclasses.replace(shape, layers=2 * shape.layers), arguments.work / "deep")
+            for layers in (shape.layers, 2 * shape.layers):
+                measure_memory(dataclasses.replace(shape, layers=layers), arguments.work / "parents")
         if "live" in arguments.only:
             measure_live(shape, bandwidth)
     finally:
@@ -185,9 +186,9 @@ def measure_files(shape: Shape, folder: Path) -> None:
 
 
 def measure_memory(shape: Shape, folder: Path) -> None:
-    """The peak at twice the layers."""
+    """The peak of every method."""
     write_parents(shape, folder)
-    for method in WANTED_FACTOR:
+    for method in METHODS:
         seconds, peak = run_process(vlmmerge_command(method, folder, folder / "out"), folder, folder / "out")
         what = f"{method}, {shape.num_weights / 1e6:,.0f} M parameters, {seconds:.1f} s: peak resident memory"
         show(what, f"<= {WANTED_GIB} GiB", f"{peak:.2f} GiB", peak <= WANTED_GIB)
@@ -209,9 +210,10 @@ def run_process(command: list[str], parents: Path, out: Path) -> tuple[float, fl
 
 
 def vlmmerge_command(method: str, folder: Path, out: Path) -> list[str]:
+    ratios = {name: fields(ratio, method) for name, ratio in RATIOS.items()}
     recipe = {
         "parents": {"vlm": "vlm", "base": "base", "llms": {"ja": "ja"}},
-        "blend": {"method": method, "ratios": {name: fields(ratio, method) for name, ratio in RATIOS.items()}},
+        "blend": {"method": method} | ({"ratios": ratios} if METHODS[method].parameters else {}),
     }
     (folder / f"{method}.yaml").write_text(yaml.safe_dump(recipe))
     return [sys.executable, "-m", "vlmmerge.cli", "blend", str(folder / f"{method}.yaml"), "--out", str(out)]
@@ -235,7 +237,7 @@ def mergekit_command(method: str, folder: Path, out: Path) -> list[str]:
 
 
 def fields(ratio: Ratio, method: str) -> dict[str, float]:
-    return {"weight": ratio.weight} if method == "linear" else {"weight": ratio.weight, "density": ratio.density}
+    return {name: getattr(ratio, name) for name in METHODS[method].parameters}
 
 
 def write_parents(shape: Shape, folder: Path) -> None:
