@@ -80,7 +80,7 @@ def test_the_exported_model_is_the_live_model_bit_for_bit(
     folder = request.getfixturevalue(family)
     plan = plan_of(folder, method)
     vlm = LiveVlm(folder / "vlm", plan.recipe.generate)
-    make_blender(plan, vlm).write(some_ratios(plan))
+    make_blender(plan, vlm.model).write(some_ratios(plan))
     export(plan, some_ratios(plan), tmp_path / "out", {})
     shipped = dict(AutoModelForImageTextToText.from_pretrained(tmp_path / "out").named_parameters())
     live = vlm.parameters()
@@ -93,7 +93,7 @@ def test_the_options_of_the_recipe_reach_the_live_model_and_the_export(parents: 
     for name, overrides in [("plain", []), ("other", ["blend.lambda=0.5", "blend.rescale=l1"])]:
         plan = plan_of(parents, "dare_ties", *overrides)
         vlm = LiveVlm(parents / "vlm", plan.recipe.generate)
-        make_blender(plan, vlm).write(some_ratios(plan))
+        make_blender(plan, vlm.model).write(some_ratios(plan))
         export(plan, some_ratios(plan), tmp_path / name, {})
         shipped = dict(AutoModelForImageTextToText.from_pretrained(tmp_path / name).named_parameters())
         assert all(torch.equal(parameter, shipped[key]) for key, parameter in vlm.parameters().items())
@@ -135,7 +135,7 @@ def test_a_sharded_bfloat16_parent_keeps_its_shards_and_its_dtype(parents: Path,
 
     export(plan, some_ratios(plan), tmp_path / "out", {})
     vlm = LiveVlm(folder / "vlm", plan.recipe.generate)
-    make_blender(plan, vlm).write(some_ratios(plan))
+    make_blender(plan, vlm.model).write(some_ratios(plan))
     assert vlm.model.dtype == torch.bfloat16
     shipped = dict(AutoModelForImageTextToText.from_pretrained(tmp_path / "out").named_parameters())
     assert all(torch.equal(parameter, shipped[name]) for name, parameter in vlm.parameters().items())

@@ -306,7 +306,7 @@ def test_the_exported_model_is_the_live_model_bit_for_bit(shuffled_parents: Path
 def assert_ships_what_is_live(plan: Plan, folder: Path, tmp_path: Path) -> None:
     vlm = LiveVlm(folder / "vlm", plan.recipe.generate)
     before = {name: parameter.clone() for name, parameter in vlm.parameters().items()}
-    make_blender(plan, vlm).write(some_ratios(plan))
+    make_blender(plan, vlm.model).write(some_ratios(plan))
     export(plan, some_ratios(plan), tmp_path / "out", {})
     shipped = dict(AutoModelForImageTextToText.from_pretrained(tmp_path / "out").named_parameters())
     live = vlm.parameters()
@@ -344,7 +344,7 @@ def test_the_vlm_alone_comes_back_bit_for_bit(shuffled_parents: Path, method: st
     assert (tmp_path / "out" / WEIGHTS).read_bytes() == (shuffled_parents / "vlm" / WEIGHTS).read_bytes()
     vlm = LiveVlm(shuffled_parents / "vlm", plan.recipe.generate)
     before = {name: parameter.clone() for name, parameter in vlm.parameters().items()}
-    blender = make_blender(plan, vlm)
+    blender = make_blender(plan, vlm.model)
     for ratios in (some_ratios(plan), plan.uniform({"vlm": 1.0})):
         blender.write(ratios)
     assert all(torch.equal(parameter, before[name]) for name, parameter in vlm.parameters().items())
@@ -427,7 +427,7 @@ def test_a_tied_head_that_is_not_what_the_embeddings_are_is_refused(
         f"`{embeddings}`\nhint: mend `tie_word_embeddings` in its config.json; or {KEEP_EMBEDDINGS}"
     )
     with pytest.raises(ParentsError) as caught:
-        make_blender(plan, LiveVlm(folder / "vlm", plan.recipe.generate))
+        make_blender(plan, LiveVlm(folder / "vlm", plan.recipe.generate).model)
     assert str(caught.value) == message
     with pytest.raises(ParentsError) as caught:
         export(plan, some_ratios(plan), tmp_path / "out", {})
@@ -665,7 +665,7 @@ def test_a_live_model_with_more_rows_than_the_file_answers_as_one_without(uneven
     vlm = LiveVlm(uneven / "vlm", plan.recipe.generate)
     vlm.model.resize_token_embeddings(256, mean_resizing=False)
     before = {name: p.clone() for name, p in vlm.parameters().items() if has_token_rows(name)}
-    make_blender(plan, vlm).write(some_ratios(plan))
+    make_blender(plan, vlm.model).write(some_ratios(plan))
     plain = Evaluator(plan)
     plain.blender.write(some_ratios(plan))
     for name, tensor in before.items():

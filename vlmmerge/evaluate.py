@@ -5,7 +5,7 @@ who chooses the candidates.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +29,9 @@ from vlmmerge.score import DocumentFrequency, Score, Scorer, Targets, objective,
 from vlmmerge.vocabulary import Vocabulary, study_vocabulary
 
 Result = dict[str, Any]
+
+CONVERTED = "transformers converts them as it loads them: `vlmmerge blend` works file to file, a search cannot yet"
+FUSED = "transformers fuses the experts as it loads them: `vlmmerge blend` works file to file, a search cannot yet"
 
 
 @dataclass(frozen=True)
@@ -176,7 +179,7 @@ class Evaluator:
     @cached_property
     def blender(self) -> LiveBlender:
         """The parents' towers beside the live model; read when the first candidate is blended."""
-        return make_blender(self.plan, self.vlm)
+        return make_blender(self.plan, self.vlm.model)
 
     @cached_property
     def search_exam(self) -> Exam:
@@ -258,42 +261,92 @@ def make_scorer(choice: EvalsetChoice, samples: Sequence[Sample], metrics: Seque
     return prepare(metrics, targets)
 
 
-def make_blender(plan: Plan, vlm: LiveVlm) -> LiveBlender:
+def make_blender(plan: Plan, model: Any) -> LiveBlender:
     """Read the parents' language towers to where the model runs.
+
+    Args:
+        plan: The parents and how they pair.
+        model: The VLM parent as transformers loaded it, untouched.
 
     Raises:
         ParentsError: The live model has other parameters than the parent's files, or a tied head differs from its
             embeddings.
     """
     check_repeated_heads(plan)
-    live_parameters = vlm.parameters()
-    live_keys = pair([*plan.anatomy.slots, HEAD], live_parameters)
-    if missing := [str(slot) for slot in plan.anatomy.slots if slot not in live_keys]:
-        raise ParentsError(
-            f"the loaded VLM lacks {len(missing)} of {len(plan.anatomy.slots)} language slots",
-            details=missing[:6],
-            hint="`parents.vlm` loads otherwise than its files say; a config.json of other weights may be to blame",
-        )
-    if EMBEDDINGS in plan.anatomy.slots and HEAD in live_keys and HEAD not in plan.anatomy.slots:
-        raise ParentsError(
-            "the loaded VLM has a head of its own, which its files tie to the embeddings",
-            hint=f"mend `tie_word_embeddings` in its config.json; or {KEEP_EMBEDDINGS}",
-        )
-    device = vlm.model.device
+    live, device = pair_live(plan, model), model.device
     towers = {name: _resident_tower(plan, name, device) for name in plan.checkpoints}
+    check_live(plan, live, towers["vlm"])
     rows = plan.vocabulary.rows_of("vlm", EMBEDDINGS)
     return LiveBlender(
         method=plan.recipe.blend.method,
         seed=plan.recipe.blend.seed,
         base=towers.pop("base"),
         parents=towers,
-        live={slot: live_parameters[live_keys[slot]] for slot in plan.anatomy.slots},
+        live=live,
         store_dtypes={
             slot: plan.checkpoints["vlm"].dtype(plan.anatomy.keys["vlm"][slot]) for slot in plan.anatomy.slots
         },
         options=plan.options,
         token_rows=None if rows is None else rows.to(device),
     )
+
+
+def pair_live(plan: Plan, model: Any) -> dict[Slot, torch.nn.Parameter]:
+    """Find the live parameter of each slot, by the names that the slots have under whatever prefix most are found.
+
+    Raises:
+        ParentsError: Some have none, or a head that the files tie has one of its own.
+    """
+    live, slots = dict(model.named_parameters()), plan.anatomy.slots
+    shapes = {slot: plan.checkpoints["vlm"].shapes[plan.anatomy.keys["vlm"][slot]] for slot in slots}
+    keys = pair([*slots, HEAD], live, lambda slot, key: shapes.get(slot) == tuple(live[key].shape))
+    if missing := [slot for slot in slots if slot not in keys]:
+        is_fused = all(".experts." in slot.role for slot in missing)
+        raise ParentsError(
+            f"the loaded VLM lacks {len(missing)} of {len(slots)} language slots",
+            details=[str(slot) for slot in missing[:6]],
+            hint=FUSED
+            if is_fused
+            else "`parents.vlm` loads otherwise than its files say; a config.json of other weights may be to blame",
+        )
+    if EMBEDDINGS in slots and HEAD in keys and HEAD not in slots:
+        raise ParentsError(
+            "the loaded VLM has a head of its own, which its files tie to the embeddings",
+            hint=f"mend `tie_word_embeddings` in its config.json; or {KEEP_EMBEDDINGS}",
+        )
+    return {slot: live[keys[slot]] for slot in slots}
+
+
+def check_live(plan: Plan, live: Mapping[Slot, torch.nn.Parameter], resident: Mapping[Slot, Tensor]) -> None:
+    """Check that each live parameter holds what the VLM parent's file holds for its slot, bit for bit.
+
+    Names alone do not tell: transformers transposes, permutes or fuses some tensors as it loads them, and what is
+    blended into one of those would not be what is exported.
+
+    Args:
+        plan: The parents and how they pair.
+        live: The loaded model's parameters, which nobody has written to yet.
+        resident: What of the VLM parent's files is blended.
+
+    Raises:
+        ParentsError: Some hold something else.
+    """
+    told = []
+    for slot, parameter in live.items():
+        rows = plan.vocabulary.rows_of("vlm", slot)
+        there, file = parameter.detach(), resident[slot]
+        if rows is not None:
+            there = there[rows[rows < len(there)].to(there.device)]
+        if slot.has_token_rows:  # transformers may pad the rows, or cut them
+            there, file = there[: len(file)], file[: len(there)]
+        if not torch.equal(there, file.to(there.dtype)):
+            told.append(f"{slot}  {tuple(file.shape)} in the file   {tuple(there.shape)} in memory")
+    if told:
+        raise ParentsError(
+            f"the loaded VLM holds other values than its files in {len(told)} of {len(live)} language slots",
+            details=told[:6],
+            hint=CONVERTED,
+        )
 
 
 def _resident_tower(plan: Plan, parent: str, device: torch.device) -> dict[Slot, Tensor]:
