@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from vlmmerge.anatomy import Slot
-from vlmmerge.blend import METHODS, Options, blend_slot
+from vlmmerge.blend import METHODS, Options, blend_slot, live
 from vlmmerge.blend.live import LiveBlender
 from vlmmerge.errors import VlmMergeError
 from vlmmerge.finite import is_finite
@@ -119,6 +119,20 @@ def test_a_candidate_does_not_depend_on_the_ones_before_it(method: str) -> None:
     for first, again in zip(kept, reversed(kept), strict=True):
         assert all(torch.equal(first[slot], again[slot]) for slot in first)
     assert all(torch.equal(kept[0][slot], kept[1][slot]) for slot in kept[0]) == (not space.genes)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_what_a_gpu_without_kernels_writes_in_pieces_is_the_same(
+    method: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "PIECE", 20)  # elements: two rows of most of these slots
+    blender = make_blender(method, dtype=dtype)
+    ratios = some_ratios(blender)
+    with torch.no_grad():
+        blender._write_plainly(list(blender.live), ratios)
+    for slot, tensor in blender.tensors(ratios):
+        assert torch.equal(blender.live[slot].to(dtype), tensor)
 
 
 def test_the_options_of_the_blend_reach_every_slot() -> None:

@@ -70,8 +70,13 @@ def check_finite(blended: Tensor, method: str, slot: str, ratios: Mapping[str, R
         VlmMergeError: A value is not finite.
     """
     if not is_finite(blended):
-        raise VlmMergeError(
-            f"{slot}: blending by {method} gives values that are not finite in {blended.dtype}",
-            details=[f"{name}: {ratio}" for name, ratio in ratios.items()],
-            hint="smaller weights or a higher density may do; look for damaged parents",
-        )
+        raise not_finite(blended.dtype, method, slot, ratios)
+
+
+def not_finite(dtype: torch.dtype, method: str, slot: str, ratios: Mapping[str, Ratio]) -> VlmMergeError:
+    """The error for a slot with a value that is not finite in the stored dtype."""
+    return VlmMergeError(
+        f"{slot}: blending by {method} gives values that are not finite in {dtype}",
+        details=[f"{name}: {ratio}" for name, ratio in ratios.items()],
+        hint="smaller weights or a higher density may do; look for damaged parents",
+    )

@@ -3,7 +3,7 @@
 Knows resident parents and live parameters by slot. Does not know the model that they belong to, nor files.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import chain
@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 from vlmmerge.anatomy import Slot
-from vlmmerge.blend import DEFAULTS, Options, blend_slot
-from vlmmerge.blend.chunks import blend_in_chunks, check_finite
+from vlmmerge.blend import DEFAULTS, METHODS, Options, blend_slot
+from vlmmerge.blend.chunks import blend_in_chunks, check_finite, not_finite
 from vlmmerge.blend.distance import DistanceMeter
+from vlmmerge.blend.fused import LIMITS, FusedBlender, Target, can_launch, has_kernel, plan_launch
+from vlmmerge.blend.residency import send_ahead
 from vlmmerge.blend.rows import spans
 from vlmmerge.blend.work import Read, SlotWork
 from vlmmerge.blend.workers import Workers
@@ -22,15 +24,18 @@ from vlmmerge.genome import Ratios
 
 Tower = Mapping[Slot, Tensor]
 
+# Elements that a plain formula takes at once on a GPU: enough to fill it, and no more than the largest slots have.
+PIECE = 2**24
+
 
 @dataclass(frozen=True, eq=False)
 class LiveBlender:
-    """Parents' language towers that stay where the model runs, and the live parameters that candidates are written to.
+    """Parents' language towers in memory, and the live parameters that candidates are written to.
 
     Args:
         method: A name in `METHODS`.
         seed: For the masks of methods that draw them.
-        base: The base's language tower, any float dtypes.
+        base: The base's language tower, any float dtypes, where the model runs or in host memory, as all parents.
         parents: The language towers of `vlm` (a copy, since the live one is overwritten) and of each LLM, by name.
         live: The live model's language tower. Two slots that share one parameter (a tied head) come as one slot.
         store_dtypes: The dtype that each slot has in the exported file.
@@ -69,16 +74,94 @@ class LiveBlender:
             VlmMergeError: A blended value is not finite. The live model is then part old, part new: write another
                 candidate before using it.
         """
-        if all(parameter.device.type == "cpu" and parameter.is_contiguous() for parameter in self.live.values()):
-            for _ in blend_in_chunks(self.method, self.seed, self.options, self._works(ratios), self._workers):
-                pass
-            return
         with torch.no_grad():
-            for slot, tensor in self.tensors(ratios):
-                if slot.has_token_rows:
-                    write_rows(self.live[slot], tensor, self.token_rows)
-                else:
-                    self.live[slot].copy_(tensor)
+            self._write(list(self.live), ratios)
+
+    def _write(self, slots: Sequence[Slot], ratios: Ratios) -> None:
+        if not self._is_contiguous:
+            self._write_plainly(slots, ratios)
+        elif self._device.type == "cpu":
+            works = (self._work(slot, ratios) for slot in slots)
+            for _ in blend_in_chunks(self.method, self.seed, self.options, works, self._workers):
+                pass
+        elif self._has_kernel:
+            self._write_fused(slots, ratios)
+        else:
+            self._write_plainly(slots, ratios)
+
+    def _write_fused(self, slots: Sequence[Slot], ratios: Ratios) -> None:
+        """By kernels; what they leave to the plain formulas comes last."""
+        launches, left = {}, []
+        for slot in slots:
+            num_elements = self.base[slot].numel()
+            launch = plan_launch(self.method, self.seed, self.options, str(slot), num_elements, ratios[slot])
+            if launch:
+                launches[slot] = launch
+            else:
+                left.append(slot)
+        sources = {slot: self._taking_part(slot, ratios, launch.uses_base) for slot, launch in launches.items()}
+        targets = {
+            slot: Target(self.live[slot].detach(), self.store_dtypes[slot], self._rows(slot)) for slot in launches
+        }
+        faulty = self._fused.write(launches, self._on_device(sources), targets)
+        if faulty:
+            raise not_finite(self.store_dtypes[faulty], self.method, str(faulty), ratios[faulty])
+        self._write_plainly(left, ratios)
+
+    def _write_plainly(self, slots: Sequence[Slot], ratios: Ratios) -> None:
+        """By the plain formulas: in pieces of whole rows where they are elementwise, else slot by slot."""
+        chosen = METHODS[self.method]
+        in_pieces = chosen.is_elementwise and self.options.rescale != "l1"
+        sources = {slot: self._taking_part(slot, ratios, chosen.uses_base) for slot in slots}
+        for slot, tensors in self._on_device(sources):
+            first = next(iter(tensors.values()))
+            width = first[:1].numel()
+            at_once = max(PIECE // max(width, 1), 1) if in_pieces else max(len(first), 1)
+            for start in range(0, len(first), at_once):
+                part = {name: tensor[start : start + at_once] for name, tensor in tensors.items()}
+                base = part.get("base", first[start : start + at_once])
+                parents = {name: part.get(name, base) for name in self.parents}  # what has weight 0 is not looked at
+                blended = blend_slot(
+                    self.method, base, parents, ratios[slot],
+                    seed=self.seed, slot=str(slot), options=self.options, start=start * width,
+                ).to(self.store_dtypes[slot])  # fmt: skip
+                check_finite(blended, self.method, str(slot), ratios[slot])
+                write_rows(self.live[slot], blended, self._rows(slot), start)
+
+    def _taking_part(self, slot: Slot, ratios: Ratios, uses_base: bool) -> dict[str, Tensor]:
+        """The tensors that a slot's blend reads."""
+        parents = {name: tower[slot] for name, tower in self.parents.items() if ratios[slot][name].weight != 0.0}
+        return parents if parents and not uses_base else {"base": self.base[slot], **parents}
+
+    def _on_device(self, sources: Mapping[Slot, Mapping[str, Tensor]]) -> Iterable[tuple[Slot, Mapping[str, Tensor]]]:
+        """The slots one by one, where the model runs."""
+        return sources.items() if self._is_here else send_ahead(list(sources.items()), self._device)
+
+    def _rows(self, slot: Slot) -> Tensor | None:
+        return self.token_rows if slot.has_token_rows else None
+
+    @cached_property
+    def _device(self) -> torch.device:
+        return next(iter(self.live.values())).device
+
+    @cached_property
+    def _is_here(self) -> bool:
+        """Whether the parents are where the model runs."""
+        return all(tensor.device == self._device for tower in self._towers() for tensor in tower.values())
+
+    @cached_property
+    def _is_contiguous(self) -> bool:
+        return all(parameter.is_contiguous() for parameter in self.live.values())
+
+    @cached_property
+    def _has_kernel(self) -> bool:
+        dtypes = {tensor.dtype for tower in (*self._towers(), self.live) for tensor in tower.values()}
+        is_known = dtypes | set(self.store_dtypes.values()) <= set(LIMITS)
+        return is_known and has_kernel(self.method, self.options) and can_launch(self._device)
+
+    @cached_property
+    def _fused(self) -> FusedBlender:
+        return FusedBlender(self.options, self._device)
 
     def tensors(self, ratios: Ratios) -> Iterator[tuple[Slot, Tensor]]:
         """Blend slot by slot: see `blend_tower`."""
@@ -98,32 +181,32 @@ class LiveBlender:
     def _workers(self) -> Workers:
         return Workers()
 
-    def _works(self, ratios: Ratios) -> Iterator[SlotWork]:
-        for slot, parameter in self.live.items():
-            rows = self.token_rows if slot.has_token_rows else None
-            yield SlotWork(
-                slot=str(slot),
-                shape=self.base[slot].shape,
-                dtype=self.store_dtypes[slot],
-                base=_reader(self.base[slot]),
-                parents={name: _reader(tower[slot]) for name, tower in self.parents.items()},
-                ratios=ratios[slot],
-                write=partial(write_chunk, parameter.detach(), rows),
-            )
+    def _work(self, slot: Slot, ratios: Ratios) -> SlotWork:
+        return SlotWork(
+            slot=str(slot),
+            shape=self.base[slot].shape,
+            dtype=self.store_dtypes[slot],
+            base=_reader(self.base[slot]),
+            parents={name: _reader(tower[slot]) for name, tower in self.parents.items()},
+            ratios=ratios[slot],
+            write=partial(write_chunk, self.live[slot].detach(), self._rows(slot)),
+        )
 
     def _towers(self) -> Iterator[Tower]:
         return chain([self.base], self.parents.values())
 
 
-def write_rows(live: Tensor, blended: Tensor, rows: Tensor | None) -> None:
-    """Write the rows of a blended tensor to `rows` of a live one, ascending, in place; None: to the first ones.
+def write_rows(live: Tensor, blended: Tensor, rows: Tensor | None, start: int = 0) -> None:
+    """Write the rows of a blended tensor, from row `start` on, to `rows` of a live one, ascending, in place.
 
-    Rows that the live tensor does not have are left out; rows of it that are not named stay, bit for bit.
+    None: to rows of the same numbers. Rows that the live tensor does not have are left out; rows of it that are not
+    named stay, bit for bit.
     """
     if rows is None:
-        num_rows = min(len(live), len(blended))
-        live[:num_rows].copy_(blended[:num_rows])
+        there = live[start : start + len(blended)]
+        there.copy_(blended[: len(there)])
     else:
+        rows = rows[start : start + len(blended)]
         there = rows[rows < len(live)]
         live.index_copy_(0, there, blended[: len(there)].to(live.dtype))
 
