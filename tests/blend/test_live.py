@@ -1,5 +1,6 @@
 """Blending into a live model: what is scored is what ships, and nothing resident is touched."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from vlmmerge.blend import METHODS, Options, blend_slot, live
 from vlmmerge.blend.live import LiveBlender
 from vlmmerge.errors import VlmMergeError
 from vlmmerge.finite import is_finite
-from vlmmerge.genome import Ratios, build_space
+from vlmmerge.genome import Ratio, Ratios, build_space
 from vlmmerge.ratios import fixed_ratios
 
 RANGES = {"weight": (0.0, 1.5), "density": (0.1, 1.0), "gamma": (0.0, 0.05), "epsilon": (0.0, 0.15)}
@@ -133,6 +134,69 @@ def test_what_a_gpu_without_kernels_writes_in_pieces_is_the_same(
         blender._write_plainly(list(blender.live), ratios)
     for slot, tensor in blender.tensors(ratios):
         assert torch.equal(blender.live[slot].to(dtype), tensor)
+
+
+def poison(blender: LiveBlender, slots: Iterable[Slot]) -> None:
+    """Overwrite live parameters behind torch's back, which counts no change through `data`."""
+    for slot in slots:
+        blender.live[slot].data.fill_(7.0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_only_slots_whose_ratios_changed_are_blended_again(method: str) -> None:
+    blender = make_blender(method)
+    first = some_ratios(blender)
+    blender.write(first)
+    changed = Slot(1, "mlp.up_proj.weight")
+    second = {**first, changed: {**first[changed], "ja": Ratio(0.3, 0.4)}}
+    poison(blender, blender.live)
+    blender.write(second)
+    wanted = dict(blender.tensors(second))
+    for slot, parameter in blender.live.items():
+        assert torch.equal(parameter, wanted[slot].float() if slot == changed else torch.full_like(parameter, 7.0))
+    poison(blender, blender.live)
+    blender.write(first)
+    assert [slot for slot, parameter in blender.live.items() if not bool((parameter == 7.0).all())] == [changed]
+
+
+def test_a_live_parameter_that_someone_else_changed_is_written_again() -> None:
+    blender = make_blender()
+    ratios, slot = some_ratios(blender), Slot(0, "self_attn.q_proj.weight")
+    blender.write(ratios)
+    with torch.no_grad():
+        blender.live[slot][2, 3] = 7.0
+    blender.write(ratios)
+    assert torch.equal(blender.live[slot], dict(blender.tensors(ratios))[slot].float())
+
+
+def test_ratios_that_are_changed_in_place_are_seen() -> None:
+    blender = make_blender()
+    ratios, slot = some_ratios(blender), Slot(0, "self_attn.q_proj.weight")
+    blender.write(ratios)
+    ratios[slot]["ja"] = Ratio(0.1)
+    blender.write(ratios)
+    assert torch.equal(blender.live[slot], dict(blender.tensors(ratios))[slot].float())
+
+
+def test_what_a_failed_candidate_has_written_is_written_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where its writes are not counted by torch, as those of kernels are not."""
+
+    def write_uncounted(self: LiveBlender, slots: Sequence[Slot], ratios: Ratios) -> None:
+        for slot, tensor in self.tensors(ratios):
+            self.live[slot].data.copy_(tensor)
+
+    monkeypatch.setattr(LiveBlender, "_write", write_uncounted)
+    blender = make_blender(dtype=torch.float16)
+    good = some_ratios(blender)
+    blender.write(good)
+    wanted = {slot: parameter.detach().clone() for slot, parameter in blender.live.items()}
+    last = list(blender.live)[-1]
+    bad = {slot: {**of_slot, "ja": Ratio(1e6 if slot == last else 0.1)} for slot, of_slot in good.items()}
+    with pytest.raises(VlmMergeError, match=r"not finite in torch\.float16"):
+        blender.write(bad)
+    assert not torch.equal(blender.live[Slot(0, "mlp.up_proj.weight")], wanted[Slot(0, "mlp.up_proj.weight")])
+    blender.write(good)
+    assert all(torch.equal(parameter, wanted[slot]) for slot, parameter in blender.live.items())
 
 
 def test_the_options_of_the_blend_reach_every_slot() -> None:

@@ -4,7 +4,7 @@ Knows resident parents and live parameters by slot. Does not know the model that
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import chain
 
@@ -20,7 +20,7 @@ from vlmmerge.blend.residency import send_ahead
 from vlmmerge.blend.rows import spans
 from vlmmerge.blend.work import Read, SlotWork
 from vlmmerge.blend.workers import Workers
-from vlmmerge.genome import Ratios
+from vlmmerge.genome import Ratio, Ratios
 
 Tower = Mapping[Slot, Tensor]
 
@@ -53,6 +53,7 @@ class LiveBlender:
     store_dtypes: Mapping[Slot, torch.dtype]
     options: Options = DEFAULTS
     token_rows: Tensor | None = None
+    _written: dict[Slot, tuple[dict[str, Ratio], int]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         live_storages = [_storage(parameter) for parameter in self.live.values()]
@@ -70,12 +71,23 @@ class LiveBlender:
     def write(self, ratios: Ratios) -> None:
         """Blend all slots into the live parameters, in place, rounded to the store dtype: what is scored is what ships.
 
+        Slots that hold what these ratios make of them, since they were written last, are left alone.
+
         Raises:
             VlmMergeError: A blended value is not finite. The live model is then part old, part new: write another
                 candidate before using it.
         """
+        changed = [slot for slot in self.live if self._written.get(slot) != self._state(slot, ratios)]
+        for slot in changed:
+            self._written.pop(slot, None)  # nobody knows what it holds until all is written
         with torch.no_grad():
-            self._write(list(self.live), ratios)
+            self._write(changed, ratios)
+        for slot in changed:
+            self._written[slot] = self._state(slot, ratios)
+
+    def _state(self, slot: Slot, ratios: Ratios) -> tuple[dict[str, Ratio], int]:
+        """What a live parameter's values follow from: the ratios, and how often torch has changed it in place."""
+        return dict(ratios[slot]), self.live[slot]._version
 
     def _write(self, slots: Sequence[Slot], ratios: Ratios) -> None:
         if not self._is_contiguous:
