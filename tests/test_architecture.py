@@ -33,6 +33,7 @@ ORDER = [
     "mergekit",
     "blend",
     "evalsets",
+    "features",
     "generate",
     "score",
     "evaluate",

@@ -93,8 +93,8 @@ def test_the_order_of_samples_never_moves_an_answer(vlm: LiveVlm, samples: list[
 def test_samples_of_one_picture_share_its_features(vlm: LiveVlm, samples: list[Sample]) -> None:
     same = [sample for sample in samples if sample.image == samples[0].image]
     prompts = vlm.prepare(same)
-    assert len(prompts) > 1 and len({id(prompt.features) for prompt in prompts}) == 1
-    assert prompts[0].features.shape == (9, 32)
+    assert len(prompts) > 1 and len({id(prompt.seen) for prompt in prompts}) == 1
+    assert [tuple(feature.shape) for feature in prompts[0].seen["pooler_output"]] == [(9, 32)]
     assert int((prompts[0].token_ids == vlm.model.config.image_token_id).sum()) == 9
 
 

@@ -4,10 +4,8 @@ Knows how to open a VLM with transformers, ask it, and hand precomputed picture 
 metrics, nor where its weights came from.
 """
 
-import inspect
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +13,14 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from rich.console import Console
 from rich.progress import track
-from torch import Tensor
 
 from vlmmerge.errors import CheckpointError, EvalsetError
 from vlmmerge.evalsets import Sample
+from vlmmerge.features import Prompt, check_takes_features, join, look, make_prompt
 from vlmmerge.recipe import Generate
 
 # A picture of more pixels than this is refused before it is decoded (about 1 GiB as float32 RGB).
 MAX_PIXELS = 90_000_000
-
-
-@dataclass(frozen=True, eq=False)
-class Prompt:
-    """One sample, ready to be answered.
-
-    Args:
-        token_ids: The rendered chat with the image token repeated once for each feature: (length,).
-        features: The picture's projected features: (image tokens, hidden size), on the model's device.
-    """
-
-    token_ids: Tensor
-    features: Tensor
 
 
 class LiveVlm:
@@ -59,6 +44,7 @@ class LiveVlm:
                 details=[str(error).strip().splitlines()[0]],
                 hint="`parents.vlm` and MODEL must be vision-language models with a processor",
             ) from None
+        check_takes_features(model, folder)
         self.model = model.to(device).eval()
         self.settings = settings
 
@@ -82,7 +68,7 @@ class LiveVlm:
         Raises:
             EvalsetError: A picture cannot be read.
         """
-        known: dict[bytes, Tensor] = {}
+        known: dict[bytes, Any] = {}
         shown = track(samples, label, transient=True, console=Console(stderr=True)) if label else samples
         return [self._prepare_one(sample, known) for sample in shown]
 
@@ -100,38 +86,21 @@ class LiveVlm:
                 answers[index] = answer
         return answers
 
-    def _prepare_one(self, sample: Sample, known: dict[bytes, Tensor]) -> Prompt:
+    def _prepare_one(self, sample: Sample, known: dict[bytes, Any]) -> Prompt:
         inputs = chat(self.processor, sample, self.settings).to(self.model.device)
         if sample.image not in known:
-            wanted = inspect.signature(self.model.get_image_features).parameters
-            eyes = {name: value for name, value in inputs.items() if name in wanted and name != "input_ids"}
-            eyes["pixel_values"] = eyes["pixel_values"].to(self.model.dtype)
-            known[sample.image] = self.model.get_image_features(**eyes, return_dict=True).pooler_output[0]
-        return Prompt(inputs["input_ids"][0], known[sample.image])
+            known[sample.image] = look(self.model, inputs)
+        return make_prompt(inputs, known[sample.image])
 
     @torch.inference_mode()
     def _answer_batch(self, prompts: list[Prompt]) -> list[str]:
-        from transformers.modeling_outputs import BaseModelOutputWithPooling
-
         tokenizer = self.processor.tokenizer
-        width = max(len(prompt.token_ids) for prompt in prompts)
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        token_ids = torch.full((len(prompts), width), pad, device=self.model.device)
-        attended = torch.zeros_like(token_ids)
-        for row, prompt in enumerate(prompts):
-            token_ids[row, width - len(prompt.token_ids) :] = prompt.token_ids
-            attended[row, width - len(prompt.token_ids) :] = 1
-        features: Any = [prompt.features for prompt in prompts]
-        seen = BaseModelOutputWithPooling(pooler_output=features)
-        generated = self.model.generate(
-            input_ids=token_ids,
-            attention_mask=attended,
-            mm_encoder_outputs={"image": seen},
-            max_new_tokens=self.settings.max_new_tokens,
-            do_sample=False,
-            pad_token_id=pad,
-        )
-        return [text.strip() for text in tokenizer.batch_decode(generated[:, width:], skip_special_tokens=True)]
+        batch = join(prompts, pad)
+        max_new_tokens = self.settings.max_new_tokens
+        generated = self.model.generate(**batch, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=pad)
+        answers = generated[:, batch["input_ids"].shape[1] :]
+        return [text.strip() for text in tokenizer.batch_decode(answers, skip_special_tokens=True)]
 
 
 def chat(processor: Any, sample: Sample, settings: Generate) -> Any:

@@ -1,0 +1,120 @@
+"""A picture's projected features, computed once, and batches of prompts that carry them.
+
+Knows what a processor gives and what `generate` takes, by shapes alone: features come as the model's own
+`get_image_features` makes them and go back in as `mm_encoder_outputs`, so tiles, newline tokens, deep-stacked features
+and positions from grids stay the model's own. Does not know questions, answers, nor a model family's name.
+"""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vlmmerge.errors import CheckpointError
+
+# What models read of precomputed features: a tensor, or a list of one tensor a picture; of deep-stacked ones a list
+# of these, one a layer. (`generate` itself keeps just these where it cuts a prompt.)
+POOLED, DEEP = "pooler_output", "deepstack_features"
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """One sample, ready to be answered.
+
+    Args:
+        token_ids: The rendered chat with the image token repeated once for each feature: (length,).
+        seen: The picture's projected features, as the model's `get_image_features` gives them.
+        of_tokens: What else the model takes a token: (length,) each.
+        of_picture: What else it takes a picture, such as the grid of its patches: (1, ...) each.
+    """
+
+    token_ids: Tensor
+    seen: Any
+    of_tokens: Mapping[str, Tensor]
+    of_picture: Mapping[str, Tensor]
+
+
+def check_takes_features(model: Any, where: object) -> None:
+    """Check that a loaded model takes precomputed features.
+
+    Raises:
+        CheckpointError: It does not.
+    """
+    has_features = hasattr(model, "get_image_features")
+    if not has_features or "mm_encoder_outputs" not in inspect.signature(model.forward).parameters:
+        raise CheckpointError(
+            f"{where}: {type(model).__name__} takes no precomputed picture features",
+            hint="its language tower can be blended by `vlmmerge blend`, but not searched or asked here",
+        )
+
+
+def look(model: Any, inputs: Mapping[str, Tensor]) -> Any:
+    """Compute the projected features of one sample's picture: a new output with what models read of it."""
+    wanted = set(inspect.signature(model.get_image_features).parameters) - {"input_ids", "kwargs"}
+    eyes = {name: value for name, value in inputs.items() if name in wanted}
+    eyes["pixel_values"] = eyes["pixel_values"].to(model.dtype)
+    seen = model.get_image_features(**eyes, return_dict=True)
+    return type(seen)(**{name: seen[name] for name in (POOLED, DEEP) if seen.get(name) is not None})
+
+
+def make_prompt(inputs: Mapping[str, Tensor], seen: Any) -> Prompt:
+    """Keep what a processor gave for one sample, but for the pixels."""
+    beside = {
+        name: value
+        for name, value in inputs.items()
+        if name not in ("input_ids", "attention_mask") and not name.startswith("pixel_")
+    }
+    is_of_tokens = {name: value.shape == inputs["input_ids"].shape for name, value in beside.items()}
+    return Prompt(
+        token_ids=inputs["input_ids"][0],
+        seen=seen,
+        of_tokens={name: value[0] for name, value in beside.items() if is_of_tokens[name]},
+        of_picture={name: value for name, value in beside.items() if not is_of_tokens[name]},
+    )
+
+
+def join(prompts: Sequence[Prompt], pad: int) -> dict[str, Any]:
+    """Make a batch for `generate`, padded on the left.
+
+    Args:
+        prompts: At least one, of one model and processor.
+        pad: The token that fills up.
+
+    Returns:
+        `input_ids` and `attention_mask` of shape (prompts, longest), `mm_encoder_outputs`, and what else the model
+        takes.
+    """
+    width = max(len(prompt.token_ids) for prompt in prompts)
+    batch: dict[str, Any] = {
+        "input_ids": _padded([prompt.token_ids for prompt in prompts], width, pad),
+        "attention_mask": _padded([torch.ones_like(prompt.token_ids) for prompt in prompts], width, 0),
+        "mm_encoder_outputs": {"image": _join_seen([prompt.seen for prompt in prompts])},
+    }
+    for name in prompts[0].of_tokens:
+        batch[name] = _padded([prompt.of_tokens[name] for prompt in prompts], width, 0)
+    for name in prompts[0].of_picture:
+        batch[name] = torch.cat([prompt.of_picture[name] for prompt in prompts])
+    return batch
+
+
+def _padded(rows: Sequence[Tensor], width: int, filler: int) -> Tensor:
+    padded = rows[0].new_full((len(rows), width), filler)
+    for number, row in enumerate(rows):
+        padded[number, width - len(row) :] = row
+    return padded
+
+
+def _join_seen(seen: Sequence[Any]) -> Any:
+    fields = {POOLED: _join_pooled([each[POOLED] for each in seen])}
+    if DEEP in seen[0]:
+        fields[DEEP] = [_join_pooled(layers) for layers in zip(*(each[DEEP] for each in seen), strict=True)]
+    return type(seen[0])(**fields)
+
+
+def _join_pooled(pooled: Sequence[Any]) -> Any:
+    """Pictures after one another: tensors as one tensor, lists as one list."""
+    return torch.cat(list(pooled)) if isinstance(pooled[0], Tensor) else list(chain.from_iterable(pooled))
