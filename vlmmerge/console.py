@@ -150,13 +150,14 @@ def show_scores(title: str, scores: dict[str, dict[str, Any]]) -> None:
 
 def show_evalsets(described: dict[str, dict[str, Any]]) -> None:
     """Evaluation sets and their splits."""
-    table = Table(title_justify="left")
+    table = Table(box=SIMPLE_HEAD)
     for column in ("evalset", "split", "samples", "language", "sha256"):
-        table.add_column(column, justify="right" if column == "samples" else "left")
+        table.add_column(column, justify="right" if column == "samples" else "left", no_wrap=True)
     for name, evalset in described.items():
         OUT.print(f"[bold]{name}[/]: {evalset['about']}\nsource: {evalset['source']}; licence: {evalset['licence']}")
         for split, fields in evalset["splits"].items():
-            table.add_row(name, split, str(fields["num_samples"]), fields["language"], fields["sha256"][:12])
+            number, checksum = fields["num_samples"] or "?", fields["sha256"]
+            table.add_row(name, split, str(number), fields["language"], checksum[:12] if checksum else "on the hub")
     OUT.print(table)
 
 

@@ -3,16 +3,19 @@
 Knows a plan and how fast this machine multiplies. The time is a rough estimate.
 """
 
+import io
 import math
 import time
 from typing import Any
 
 import torch
+from PIL import Image
 from transformers import AutoProcessor
 
-from vlmmerge.evalsets import load
+from vlmmerge.evalsets import Sample, find_split, load
 from vlmmerge.evaluate import Plan
 from vlmmerge.generate import best_device, chat
+from vlmmerge.recipe import EvalsetChoice
 from vlmmerge.run import grid_weights
 
 GIB = 2**30
@@ -20,6 +23,8 @@ GIB = 2**30
 # took 0.47 s on one core with the demo's 6 layers, prefill and products included); larger models and GPUs: unmeasured.
 SECONDS_PER_STEP = 0.007
 NUM_HELD_OUT_BLENDS = 6
+# Where only the hub knows: how many samples a split has, and how large its pictures are.
+USUAL_SAMPLES, USUAL_PICTURE = 1000, (640, 480)
 SAMPLES_ARE = {"search": "to search on", "finals": "for finals", "held_out": "held out"}
 
 
@@ -30,7 +35,7 @@ def describe_plan(plan: Plan) -> dict[str, Any]:
     num_grid = sum(1 for _ in grid_weights(plan))
     num_candidates = recipe.search.evaluations + 1
     choices = recipe.evalset.choices
-    sizes = {key: choice.samples or len(load(choice.name, choice.split)) for key, choice in choices.items()}
+    sizes = {key: choice.samples or num_samples(choice) for key, choice in choices.items()}
     num_finals = recipe.search.finalists + 1 + min(recipe.search.finalists, num_grid)
     num_answers = (num_candidates + num_grid) * sizes["search"] + NUM_HELD_OUT_BLENDS * sizes["held_out"]
     num_answers += num_finals * sizes.get("finals", 0)
@@ -47,6 +52,21 @@ def describe_plan(plan: Plan) -> dict[str, Any]:
     }
 
 
+def num_samples(choice: EvalsetChoice) -> int:
+    """How many samples a split has, as its manifest says."""
+    number = find_split(choice.name, choice.split)[1].num_samples
+    return number if number is not None else USUAL_SAMPLES
+
+
+def example_of(choice: EvalsetChoice) -> Sample:
+    """A sample like those that will be asked; of a set on the hub a stand-in, for a dry run fetches nothing."""
+    if not find_split(choice.name, choice.split)[1].hub_split:
+        return load(choice.name, choice.split, 1)[0]
+    picture = io.BytesIO()
+    Image.new("RGB", USUAL_PICTURE).save(picture, "png")
+    return Sample("example", picture.getvalue(), "この画像には何が写っていますか？", ())
+
+
 def memory_bytes(plan: Plan) -> int:
     """Bytes of weights that are resident: the live model and every parent's language tower, for each actor."""
     towers = sum(
@@ -61,7 +81,7 @@ def seconds_per_sample(plan: Plan) -> float:
     """One answer's time: its tokens through the language tower, and its share of a batch's decoding steps."""
     recipe = plan.recipe
     assert recipe.evalset
-    sample = load(recipe.evalset.search.name, recipe.evalset.search.split, 1)[0]
+    sample = example_of(recipe.evalset.search)
     processor = AutoProcessor.from_pretrained(plan.checkpoints["vlm"].folder)
     num_prompt_tokens = chat(processor, sample, recipe.generate)["input_ids"].shape[1]
     vlm = plan.checkpoints["vlm"]

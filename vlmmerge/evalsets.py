@@ -1,9 +1,11 @@
 """Evaluation sets: samples with a picture, a question and references; splits, checksums, and who may see what.
 
-Knows the folders under evalsets/, their manifests and parquet files. Knows nothing of models.
+Knows the folders under evalsets/ and their manifests: of bundled sets with parquet files beside them, and of sets on
+the hub, which `datasets` fetches when they are first read. Knows nothing of models.
 """
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -42,25 +44,49 @@ class Split:
     """One split of an evalset, as its manifest tells.
 
     Args:
-        file: The parquet file, one row a picture.
-        sha256: Of the file.
         references: The column of the references; `qas` gives one sample a question instead of one a picture.
-        question: What is asked where the rows have no question of their own.
         language: Of the questions and references: `ja` or `en`.
-        num_samples: How many samples there are.
+        num_samples: How many samples there are; None where only the hub knows.
+        question: What is asked where the rows have no question of their own.
+        file: The parquet file of a bundled split, one row a picture.
+        sha256: Of the file.
+        hub_split: The split's name on the hub, for a set that is there.
+        id: The column that names a picture; None for the row's number.
+        question_id: The field that names a question within a picture's.
+        only_first: Whether only each picture's first question is asked.
     """
 
-    file: str
-    sha256: str
     references: str
-    question: str | None
     language: str
-    num_samples: int
+    num_samples: int | None = None
+    question: str | None = None
+    file: str | None = None
+    sha256: str | None = None
+    hub_split: str | None = None
+    id: str | None = "id"
+    question_id: str = "kind"
+    only_first: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.file is None or self.sha256 is None) == (self.hub_split is None):
+            raise ValueError("a split has either file and sha256, or hub_split")
 
 
 @dataclass(frozen=True)
 class Evalset:
-    """A bundled evaluation set; reading it is left to `load`."""
+    """An evaluation set; reading it is left to `load`.
+
+    Args:
+        folder: Where its manifest lies.
+        name: Its name.
+        about: One line on it.
+        source: Where it is from.
+        licence: Of pictures and texts.
+        fact_vocabulary: All facts that its samples may state.
+        splits: Its splits by name.
+        hub: Its id on the hub; None for a bundled one.
+        revision: The hub's revision; None for the newest.
+    """
 
     folder: Path
     name: str
@@ -69,6 +95,8 @@ class Evalset:
     licence: str
     fact_vocabulary: tuple[str, ...]
     splits: dict[str, Split]
+    hub: str | None = None
+    revision: str | None = None
 
     @cached_property
     def document_frequency(self) -> str | None:
@@ -99,26 +127,57 @@ def find_split(name: str, split: str, samples: int | None = None) -> tuple[Evals
         there_are = ", ".join(found[name].splits)
         raise EvalsetError(f'no split "{split}" in {name}; there are {there_are}', hint=f"`vlmmerge evalsets {name}`")
     chosen = found[name].splits[split]
-    if samples is not None and samples > chosen.num_samples:
-        hint = f"ask for {chosen.num_samples} or fewer; no number asks for all"
-        raise EvalsetError(f"{name}:{split} has {chosen.num_samples} samples, {samples} were asked for", hint=hint)
+    if chosen.num_samples is not None:
+        _check_number(f"{name}:{split}", chosen.num_samples, samples)
     return found[name], chosen
+
+
+def _check_number(name: str, number: int, samples: int | None) -> None:
+    if samples is not None and samples > number:
+        hint = f"ask for {number} or fewer; no number asks for all"
+        raise EvalsetError(f"{name} has {number} samples, {samples} were asked for", hint=hint)
 
 
 def load(name: str, split: str, samples: int | None = None) -> list[Sample]:
     """Read the first `samples` samples of a split (all by default), in the set's own order.
 
     Raises:
-        EvalsetError: There is no such evalset or split, its file is missing or not the one that the manifest names, or
-            it has fewer samples.
+        EvalsetError: There is no such evalset or split, its file is missing or not the one that the manifest names, the
+            hub's set cannot be fetched, or it has fewer samples.
     """
     evalset, chosen = find_split(name, split, samples)
-    file = evalset.folder / chosen.file
-    if not file.exists() or _sha256(file) != chosen.sha256:
-        what = "is not the file that its manifest names" if file.exists() else "is missing"
-        raise EvalsetError(f"{name}:{split}: {file} {what}", hint="restore the folder from the repository")
-    found = [sample for row in _rows(file) for sample in _samples(row, chosen)]
-    return found[:samples]
+    rows = _hub_rows(evalset, chosen) if chosen.hub_split else _bundled_rows(evalset, chosen, f"{name}:{split}")
+    found = list(
+        itertools.islice((sample for number, row in rows for sample in _samples(row, chosen, number)), samples)
+    )
+    _check_number(f"{name}:{split}", len(found), samples)
+    return found
+
+
+def checksum(name: str, split: str) -> str:
+    """A sha256 that no other content has: a bundled split's is known, that of a set on the hub is computed.
+
+    Raises:
+        EvalsetError: As `load`.
+    """
+    _, chosen = find_split(name, split)
+    if chosen.sha256:
+        return chosen.sha256
+    total = hashlib.sha256()
+    for sample in load(name, split):
+        image = hashlib.sha256(sample.image).hexdigest()
+        total.update(json.dumps([sample.id, image, sample.question, *sample.references]).encode())
+    return total.hexdigest()
+
+
+def origin(name: str, split: str) -> str:
+    """What two splits of the same pictures have in common: the bundled file's checksum, or the hub's id and split.
+
+    Raises:
+        EvalsetError: There is no such evalset or split.
+    """
+    evalset, chosen = find_split(name, split)
+    return chosen.sha256 or f"{evalset.hub}:{chosen.hub_split}"
 
 
 def describe(name: str | None = None) -> dict[str, dict[str, Any]]:
@@ -142,23 +201,63 @@ def describe(name: str | None = None) -> dict[str, dict[str, Any]]:
     }
 
 
-def _rows(file: Path) -> Iterator[dict[str, Any]]:
+def _bundled_rows(evalset: Evalset, split: Split, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
     import datasets  # slow to import: seconds
 
+    file = evalset.folder / str(split.file)
+    if not file.exists() or _sha256(file) != split.sha256:
+        what = "is not the file that its manifest names" if file.exists() else "is missing"
+        raise EvalsetError(f"{name}: {file} {what}", hint="restore the folder from the repository")
     datasets.disable_progress_bars()
     rows = datasets.Dataset.from_parquet(str(file), keep_in_memory=True)
-    yield from rows.cast_column("image", datasets.Image(decode=False))
+    yield from enumerate(rows.cast_column("image", datasets.Image(decode=False)))
 
 
-def _samples(row: dict[str, Any], split: Split) -> Iterator[Sample]:
-    image, facts = row["image"]["bytes"], tuple(row.get("facts") or ())
+def _hub_rows(evalset: Evalset, split: Split) -> Iterator[tuple[int, dict[str, Any]]]:
+    rows = _fetch(evalset, split)
+    wanted = {"image", split.references, *([split.id] if split.id else [])}
+    if missing := sorted(wanted - set(rows.column_names)):
+        raise EvalsetError(
+            f"{evalset.name}: no column {', '.join(missing)} in {evalset.hub}, split {split.hub_split}",
+            details=[f"found {', '.join(rows.column_names)}"],
+            hint="it has changed since its manifest was written",
+        )
+    yield from enumerate(rows)
+
+
+def _fetch(evalset: Evalset, split: Split) -> Any:
+    import datasets
+
+    try:
+        rows = datasets.load_dataset(evalset.hub, split=split.hub_split, revision=evalset.revision)
+        return rows.cast_column("image", datasets.Image(decode=False)) if "image" in rows.column_names else rows
+    except Exception as error:  # `datasets` raises its own, the hub's, the network's and the system's errors
+        reason = next(iter(str(error).strip().splitlines()), "")
+        raise EvalsetError(
+            f"{evalset.name} cannot be read from the hub ({evalset.hub}, split {split.hub_split})",
+            details=[f"{type(error).__name__}: {reason}"],
+            hint="its first use needs the network, and a login (`hf auth login`) if it is gated; then it is kept",
+        ) from None
+
+
+def _samples(row: dict[str, Any], split: Split, number: int) -> Iterator[Sample]:
+    image, facts = _image_bytes(row["image"]), tuple(row.get("facts") or ())
+    name = str(row[split.id] if split.id else number)
     if split.references == "qas":
-        for qa in row["qas"]:
-            yield Sample(f"{row['id']}/{qa['kind']}", image, qa["question"], (qa["answer"],))
-    else:
-        assert split.question, "a split of captions has one question"
-        japanese_facts = facts if split.language == "ja" else ()
-        yield Sample(str(row["id"]), image, split.question, tuple(row[split.references]), japanese_facts)
+        for qa in row["qas"][:1] if split.only_first else row["qas"]:
+            yield Sample(f"{name}/{qa[split.question_id]}", image, qa["question"], (qa["answer"],))
+        return
+    references, question = row[split.references], split.question or row.get("question")
+    assert question, "a split of captions has one question"
+    japanese_facts = facts if split.language == "ja" else ()
+    yield Sample(
+        name, image, question, (references,) if isinstance(references, str) else tuple(references), japanese_facts
+    )
+
+
+def _image_bytes(image: dict[str, Any]) -> bytes:
+    """The encoded picture: within the row, or in a file that the row names."""
+    return image["bytes"] if image["bytes"] is not None else Path(image["path"]).read_bytes()
 
 
 def _read_manifest(path: Path) -> Evalset:
@@ -166,7 +265,11 @@ def _read_manifest(path: Path) -> Evalset:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         splits = {name: Split(**fields) for name, fields in manifest["splits"].items()}
         name, about, source, licence = (str(manifest[key]) for key in ("name", "about", "source", "licence"))
-        return Evalset(path.parent, name, about, source, licence, tuple(manifest.get("fact_vocabulary", ())), splits)
+        facts = tuple(manifest.get("fact_vocabulary", ()))
+        hub, revision = manifest.get("hub"), manifest.get("revision")
+        if hub is None and any(split.hub_split for split in splits.values()):
+            raise ValueError("`hub` is missing")
+        return Evalset(path.parent, name, about, source, licence, facts, splits, hub, revision)
     except (ValueError, KeyError, TypeError) as error:
         raise EvalsetError(f"{path}: not a manifest: {error}", hint="restore the folder from the repository") from None
 

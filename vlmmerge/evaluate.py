@@ -19,7 +19,7 @@ from vlmmerge.blend import METHODS, Options
 from vlmmerge.blend.live import LiveBlender
 from vlmmerge.checkpoint import Checkpoint, open_checkpoint, open_headers
 from vlmmerge.errors import EvalsetError, ParentsError, VlmMergeError
-from vlmmerge.evalsets import Sample, find_split, load
+from vlmmerge.evalsets import Sample, find_split, load, origin
 from vlmmerge.generate import LiveVlm, Prompt, read_image
 from vlmmerge.genome import Ratio, Ratios, SearchSpace, build_space
 from vlmmerge.ratios import fixed_ratios
@@ -150,8 +150,9 @@ def check_apart(search: EvalsetChoice, held_out: EvalsetChoice) -> None:
     Raises:
         EvalsetError: They are not, or they do.
     """
-    files = [find_split(choice.name, choice.split, choice.samples)[1].sha256 for choice in (search, held_out)]
-    if files[0] == files[1]:
+    for choice in (search, held_out):
+        find_split(choice.name, choice.split, choice.samples)
+    if origin(search.name, search.split) == origin(held_out.name, held_out.split):
         names = f"{search.name}:{search.split} and {held_out.name}:{held_out.split}"
         hint = "hold out a split that the search never sees"
         raise EvalsetError(f"search and held-out data share their pictures: {names}", hint=hint)

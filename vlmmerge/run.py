@@ -21,7 +21,7 @@ import torch
 from vlmmerge.blend.distance import ancestry_warnings
 from vlmmerge.card import licences_of
 from vlmmerge.errors import RunError
-from vlmmerge.evalsets import find_split
+from vlmmerge.evalsets import checksum
 from vlmmerge.evaluate import Evaluator, Plan, make_evaluate, make_plan, make_space, passport
 from vlmmerge.export import UNWATCHED, ExportWatcher, export
 from vlmmerge.genome import Ratios, encode
@@ -186,7 +186,7 @@ def run_fields(plan: Plan) -> dict[str, Any]:
     """Everything that could move a score of the run: the recipe, the parents' and the evalsets' checksums."""
     evalset = plan.recipe.evalset
     assert evalset
-    splits = {name: find_split(choice.name, choice.split)[1].sha256 for name, choice in evalset.choices.items()}
+    splits = {name: checksum(choice.name, choice.split) for name, choice in evalset.choices.items()}
     parents = {name: checkpoint.checksum for name, checkpoint in plan.checkpoints.items()}
     return {"recipe": fingerprint_fields(plan.recipe), "parents_sha256": parents, "evalset_sha256": splits}
 
