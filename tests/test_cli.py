@@ -293,7 +293,8 @@ def test_evaluate_tells_what_it_cannot_do(cli: "Cli", parents: Path, tmp_path: P
         return done.message
 
     assert message("--evalset", "ja-scene") == (
-        'error: no evalset "ja-scene"; there are ja-scenes, ja-vg-vqa-500, ja-vlm-bench-in-the-wild\nhint: `vlmmerge evalsets` lists them'
+        'error: no evalset "ja-scene"; there are ja-scenes, ja-vg-vqa-500, ja-vlm-bench-in-the-wild\n'
+        "hint: `vlmmerge evalsets` lists them"
     )
     assert message("--evalset", "ja-scenes:test").startswith('error: no split "test" in ja-scenes; there are search, ')
     unknown = message("--evalset", "ja-scenes", "--samples", 1, "--metric", "cidr")
@@ -350,7 +351,8 @@ def test_evalsets_lists_what_there_is(cli: "Cli") -> None:
     assert json.loads(one.out)["ja-scenes"]["splits"]["held_out"]["num_samples"] == 512
     done = cli.run("evalsets", "nope")
     assert (done.status, done.message) == (
-        1, 'error: no evalset "nope"; there are ja-scenes, ja-vg-vqa-500, ja-vlm-bench-in-the-wild\nhint: `vlmmerge evalsets` lists them',
+        1, 'error: no evalset "nope"; there are ja-scenes, ja-vg-vqa-500, ja-vlm-bench-in-the-wild\n'
+        "hint: `vlmmerge evalsets` lists them",
     )  # fmt: skip
 
 

@@ -150,7 +150,7 @@ def show_scores(title: str, scores: dict[str, dict[str, Any]]) -> None:
 
 def show_evalsets(described: dict[str, dict[str, Any]]) -> None:
     """Evaluation sets and their splits."""
-    table = Table(box=SIMPLE_HEAD)
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in ("evalset", "split", "samples", "language", "sha256"):
         table.add_column(column, justify="right" if column == "samples" else "left", no_wrap=True)
     for name, evalset in described.items():

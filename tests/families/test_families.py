@@ -21,7 +21,9 @@ from torch import Tensor
 
 from vlmmerge import cli
 from vlmmerge.checkpoint import open_checkpoint
+from vlmmerge.errors import CheckpointError
 from vlmmerge.evaluate import make_blender, make_plan
+from vlmmerge.features import check_takes_features, join, look, make_prompt
 from vlmmerge.recipe import load_recipe
 from vlmmerge.towers import language_tower, towers
 
@@ -455,3 +457,33 @@ def test_a_layout_that_transformers_cannot_load_is_blended_file_to_file(
     assert foreign.keys() == set(name_of.values())
     assert all(same(foreign[name_of[key]], tensor) for key, tensor in usual.items())
     assert {name_of[key]: tower for key, tower in usual_tower.items()} == foreign_tower
+
+
+def longer(prompt: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Two more words, and another picture."""
+    more = {"input_ids": [12, 13], "attention_mask": [1, 1]}
+    per_token = {name for name, value in prompt.items() if value.shape == prompt["input_ids"].shape}
+    grown = {name: torch.cat([prompt[name], torch.tensor([more.get(name, [0, 0])])], dim=1) for name in per_token}
+    return {**prompt, **grown, "pixel_values": -prompt["pixel_values"]}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", FAMILIES)
+def test_features_computed_once_say_what_the_pictures_say_alone_and_in_a_padded_batch(
+    written: Callable[[str], Path], family: str
+) -> None:
+    live = load(written(family) / "vlm")
+    if family == "Mllama":
+        with pytest.raises(CheckpointError) as caught:
+            check_takes_features(live, "model")
+        assert str(caught.value).startswith("model: MllamaForConditionalGeneration takes no precomputed picture feat")
+        return
+    check_takes_features(live, "model")
+    asked = [FAMILIES[family]().prompt, longer(FAMILIES[family]().prompt)]
+    settings = {"max_new_tokens": 8, "do_sample": False, "pad_token_id": PAD, "eos_token_id": None}
+    wanted = [live.generate(**prompt, **settings)[0, -8:].tolist() for prompt in asked]
+    assert wanted[0] != wanted[1]
+    prompts = [make_prompt(prompt, look(live, prompt)) for prompt in asked]
+    alone = [live.generate(**join([prompt], PAD), **settings)[0, -8:].tolist() for prompt in prompts]
+    together = live.generate(**join(prompts, PAD), **settings)[:, -8:].tolist()
+    assert alone == wanted and together == wanted
