@@ -47,6 +47,10 @@ def test_a_candidate_gets_a_score_its_metrics_and_a_checksum_of_its_answers(eval
     assert result["score"] > 0
 
 
+def test_a_score_does_not_depend_on_where_the_parents_stay(parents: Path, evaluator: Evaluator) -> None:
+    assert evaluator_of(parents, "blend.residency=host").evaluate(GENOMES[0]) == evaluator.evaluate(GENOMES[0])
+
+
 def test_a_score_does_not_depend_on_the_candidates_before_it(parents: Path, evaluator: Evaluator) -> None:
     first, second = (evaluator.evaluate(genome) for genome in GENOMES)
     assert first != second

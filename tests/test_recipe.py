@@ -204,6 +204,7 @@ def test_a_recipe_dumps_as_plain_values_without_warnings_and_comes_back(
             "blend.depth: wanted global, {groups: N} with N of at least 1, {curve: K} with K of at least 2 "
             '(1 point is global) or per_layer, found {"groups": 0}',
         ),
+        ({"blend.residency": "gpu"}, 'blend.residency: "gpu" is not one of auto, device, host'),
         ({"blend.embeddings": "vml"}, 'blend.embeddings: "vml" is not one of blend, vlm (did you mean "vlm"?)'),
         (
             {"blend.depth": {"curve": 1}},
@@ -561,7 +562,14 @@ def test_a_method_without_ratios_cannot_be_evolved(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "override", ["search.actors=5", "search.evaluations=7", "generate.batch_size=3", "generate.device=cuda"]
+    "override",
+    [
+        "search.actors=5",
+        "search.evaluations=7",
+        "generate.batch_size=3",
+        "generate.device=cuda",
+        "blend.residency=host",
+    ],
 )
 def test_the_fingerprint_leaves_out_what_moves_no_score(tmp_path: Path, override: str) -> None:
     path = write(tmp_path, FULL)

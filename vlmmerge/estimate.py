@@ -12,6 +12,8 @@ import torch
 from PIL import Image
 from transformers import AutoProcessor
 
+from vlmmerge.anatomy import Slot
+from vlmmerge.blend.residency import choose_residency, free_bytes
 from vlmmerge.evalsets import Sample, find_split, load
 from vlmmerge.evaluate import Plan
 from vlmmerge.generate import best_device, chat
@@ -47,7 +49,7 @@ def describe_plan(plan: Plan) -> dict[str, Any]:
         "search space": plan.space.describe(),
         "search": f"{recipe.search.algorithm}, {num_candidates} candidates, {num_grid} blends of a grid",
         "samples": ", ".join(f"{number} {SAMPLES_ARE[key]}" for key, number in sizes.items()),
-        "memory": f"{memory_bytes(plan) / GIB:.2f} GiB of weights",
+        "memory": _memory(*memory_bytes(plan, free_bytes(torch.device(_device(plan))))),
         "time": f"about {_rounded(seconds)} on {best_device()}",
     }
 
@@ -67,14 +69,41 @@ def example_of(choice: EvalsetChoice) -> Sample:
     return Sample("example", picture.getvalue(), "この画像には何が写っていますか？", ())
 
 
-def memory_bytes(plan: Plan) -> int:
-    """Bytes of weights that are resident: the live model and every parent's language tower, for each actor."""
-    towers = sum(
-        checkpoint.tensors[key].num_bytes
-        for name, checkpoint in plan.checkpoints.items()
-        for key in set(plan.anatomy.keys[name].values())
-    )
-    return (plan.checkpoints["vlm"].num_bytes + towers) * max(plan.recipe.search.actors, 1)
+def memory_bytes(plan: Plan, num_free: int | None) -> tuple[int, int]:
+    """Bytes of weights that are resident: the live model and every parent's language tower, for each actor.
+
+    Args:
+        plan: What is blended.
+        num_free: Free bytes of the device's own memory; None if it has none.
+
+    Returns:
+        How many where the model runs, and how many in host memory beside that, from where slots are sent to two buffers
+        on the device.
+
+    Raises:
+        VlmMergeError: `residency: device` is wanted, and the device is too small.
+    """
+    num_actors = max(plan.recipe.search.actors, 1)
+    model, towers = (number * num_actors for number in (plan.checkpoints["vlm"].num_bytes, plan.tower_bytes))
+    left = None if num_free is None else max(num_free - model, 0)
+    if choose_residency(plan.recipe.blend.residency, towers, left) == "device" or num_free is None:
+        return model + towers, 0
+    longest = max(sum(_slot_bytes(plan, name, slot) for name in plan.checkpoints) for slot in plan.anatomy.slots)
+    return model + 2 * longest * num_actors, towers
+
+
+def _slot_bytes(plan: Plan, parent: str, slot: Slot) -> int:
+    return plan.checkpoints[parent].tensors[plan.anatomy.keys[parent][slot]].num_bytes
+
+
+def _memory(num_there: int, num_beside: int) -> str:
+    beside = f", and {num_beside / GIB:.2f} GiB in pinned host memory" if num_beside else ""
+    return f"{num_there / GIB:.2f} GiB of weights{beside}"
+
+
+def _device(plan: Plan) -> str:
+    wanted = plan.recipe.generate.device
+    return best_device() if wanted == "auto" else wanted
 
 
 def seconds_per_sample(plan: Plan) -> float:

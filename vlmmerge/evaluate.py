@@ -17,6 +17,7 @@ from torch import Tensor
 from vlmmerge.anatomy import EMBEDDINGS, HEAD, KEEP_EMBEDDINGS, Anatomy, Slot, pair, study
 from vlmmerge.blend import METHODS, Options
 from vlmmerge.blend.live import LiveBlender
+from vlmmerge.blend.residency import choose_residency, free_bytes, place
 from vlmmerge.checkpoint import Checkpoint, open_checkpoint, open_headers
 from vlmmerge.errors import EvalsetError, ParentsError, VlmMergeError
 from vlmmerge.evalsets import Sample, find_split, load, origin
@@ -93,6 +94,15 @@ class Plan:
         """What of a parent is blended in a slot, new: its tensor, or of embeddings and head the shared tokens' rows."""
         tensor = self.checkpoints[parent].read(self.anatomy.keys[parent][slot])
         return self.vocabulary.gather(parent, slot, tensor)
+
+    @property
+    def tower_bytes(self) -> int:
+        """The bytes of all parents' language towers."""
+        return sum(
+            checkpoint.tensors[key].num_bytes
+            for name, checkpoint in self.checkpoints.items()
+            for key in set(self.anatomy.keys[name].values())
+        )
 
     def written_keys(self, slot: Slot) -> list[str]:
         """The keys of the VLM parent's files that hold a slot: two if a tied head repeats the embeddings."""
@@ -263,7 +273,7 @@ def make_scorer(choice: EvalsetChoice, samples: Sequence[Sample], metrics: Seque
 
 
 def make_blender(plan: Plan, model: Any) -> LiveBlender:
-    """Read the parents' language towers to where the model runs.
+    """Read the parents' language towers to where the model runs, or to host memory, as the recipe's residency says.
 
     Args:
         plan: The parents and how they pair.
@@ -272,10 +282,12 @@ def make_blender(plan: Plan, model: Any) -> LiveBlender:
     Raises:
         ParentsError: The live model has other parameters than the parent's files, or a tied head differs from its
             embeddings.
+        VlmMergeError: The device is to hold the parents, and is too small.
     """
     check_repeated_heads(plan)
     live, device = pair_live(plan, model), model.device
-    towers = {name: _resident_tower(plan, name, device) for name in plan.checkpoints}
+    residency = choose_residency(plan.recipe.blend.residency, plan.tower_bytes, free_bytes(device))
+    towers = {name: _resident_tower(plan, name, device, residency) for name in plan.checkpoints}
     check_live(plan, live, towers["vlm"])
     rows = plan.vocabulary.rows_of("vlm", EMBEDDINGS)
     return LiveBlender(
@@ -340,7 +352,7 @@ def check_live(plan: Plan, live: Mapping[Slot, torch.nn.Parameter], resident: Ma
             there = there[rows[rows < len(there)].to(there.device)]
         if slot.has_token_rows:  # transformers may pad the rows, or cut them
             there, file = there[: len(file)], file[: len(there)]
-        if not torch.equal(there, file.to(there.dtype)):
+        if not torch.equal(there, file.to(there)):
             told.append(f"{slot}  {tuple(file.shape)} in the file   {tuple(there.shape)} in memory")
     if told:
         raise ParentsError(
@@ -350,11 +362,11 @@ def check_live(plan: Plan, live: Mapping[Slot, torch.nn.Parameter], resident: Ma
         )
 
 
-def _resident_tower(plan: Plan, parent: str, device: torch.device) -> dict[Slot, Tensor]:
+def _resident_tower(plan: Plan, parent: str, device: torch.device, residency: str) -> dict[Slot, Tensor]:
     """Read one parent's tower; slots of one key (a tied head) share one tensor."""
     keys = plan.anatomy.keys[parent]
     slot_of = {key: slot for slot, key in keys.items()}
-    tensors = {key: plan.read(parent, slot).to(device) for key, slot in slot_of.items()}
+    tensors = {key: place(plan.read(parent, slot), device, residency) for key, slot in slot_of.items()}
     return {slot: tensors[keys[slot]] for slot in plan.anatomy.slots}
 
 

@@ -192,6 +192,8 @@ class Blend(_Section):
     embeddings: Literal["blend", "vlm"] = "blend"
     ranges: Ranges = Ranges()
     ratios: dict[str, FixedRatio] | None = None  # a search starts from `search.start`; only `vlmmerge blend` needs them
+    # The parents' towers: on the model's device while they leave room there, else in host memory and sent slot by slot.
+    residency: Literal["auto", "device", "host"] = "auto"
     seed: _AtLeast0 = 0  # the random masks; a fixed number, so that the recipe alone makes the same weights again
     # Each method's own: `linear` divides by the sum of the weights; elsewhere the published optimum sums to about 2.
     normalize: bool | None = None
@@ -429,10 +431,10 @@ def require_for_evolve(recipe: Recipe) -> None:
 def fingerprint_fields(recipe: Recipe) -> dict[str, Any]:
     """What makes a run this run, as a new plain dict: everything that moves a candidate or its score.
 
-    Left out: actors, batch size and device (they move no score), evaluations (a run may be prolonged), and where the
-    recipe lies (parents stand as the recipe wrote them, so that a journal is the same on every machine).
+    Left out: actors, batch size, device and residency (they move no score), evaluations (a run may be prolonged), and
+    where the recipe lies (parents stand as the recipe wrote them, so that a journal is the same on every machine).
     """
-    movable = {"search": {"actors", "evaluations"}, "generate": {"batch_size", "device"}}
+    movable = {"blend": {"residency"}, "search": {"actors", "evaluations"}, "generate": {"batch_size", "device"}}
     fields = recipe.model_dump(mode="json", exclude=movable)
     return fields | {"parents": copy.deepcopy(recipe._written_parents or fields["parents"])}
 

@@ -47,8 +47,8 @@ def choose_residency(wanted: str, num_bytes: int, num_free: int | None) -> str:
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Free bytes of a device's own memory; None if it has none, or does not tell."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
+    """Free bytes of a device's own memory; None if it has none, does not tell, or is not there."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" and torch.cuda.is_available() else None
 
 
 def place(tensor: Tensor, device: torch.device, residency: str) -> Tensor:
