@@ -1,7 +1,10 @@
 """generate.py: answers from kept features are those of plain transformers from pixels, in batches of any size."""
 
 import io
+import os
 import random
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,8 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from vlmmerge.errors import CheckpointError, EvalsetError
 from vlmmerge.evalsets import Sample, load
-from vlmmerge.generate import MAX_PIXELS, LiveVlm, chat, read_image
+from vlmmerge.generate import LiveVlm, chat
+from vlmmerge.pictures import MAX_PIXELS, read_image, read_picture_file
 from vlmmerge.recipe import Generate
 
 SETTINGS = Generate(max_new_tokens=8)
@@ -131,6 +135,61 @@ def test_a_huge_picture_is_refused_before_it_is_decoded() -> None:
 def test_a_picture_too_huge_for_pillow_is_refused_too() -> None:
     with pytest.raises(EvalsetError, match=r"picture of sample it cannot be read: .* decompression bomb"):
         read_image(sample_of(picture_file(Image.new("1", (20_000, 20_000)))))
+
+
+def header_of_png(width: int, height: int) -> bytes:
+    """A PNG whose header claims a size; there is not much behind it."""
+    claim = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    data = b"IDAT" + zlib.compress(b"\0" * 100)
+    chunks = [struct.pack(">I", len(part) - 4) + part + struct.pack(">I", zlib.crc32(part)) for part in (claim, data)]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+@pytest.mark.parametrize(("width", "height"), [(10**9, 1), (1, 10**9), (40_000, 25_000), (2**31 - 1, 2**31 - 1)])
+def test_a_picture_of_a_thousand_million_pixels_is_refused_by_its_header(vlm: LiveVlm, width: int, height: int) -> None:
+    with pytest.raises(EvalsetError) as caught:
+        vlm.prepare([sample_of(header_of_png(width, height))])
+    assert str(caught.value).startswith("picture of sample it cannot be read: Image size (")
+    assert caught.value.hint == f"at most {MAX_PIXELS} pixels are read: make it smaller first"
+
+
+@pytest.mark.parametrize("size", [(2010, 10), (1, 201)])
+def test_a_picture_like_a_thread_is_refused(size: tuple[int, int]) -> None:
+    """A processor that scales the shorter side to 336 pixels makes gigabytes of it."""
+    with pytest.raises(EvalsetError) as caught:
+        read_image(sample_of(picture_file(Image.new("1", size))))
+    assert str(caught.value) == (
+        f"picture of sample it has {size[0]} x {size[1]} pixels\n"
+        "hint: the longer side may be 200 times the shorter one: cut it first"
+    )
+
+
+def test_kinds_of_pictures_that_run_another_program_are_not_read() -> None:
+    postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
+    with pytest.raises(EvalsetError) as caught:
+        read_image(sample_of(postscript))
+    assert str(caught.value) == (
+        "picture of sample it cannot be read: no kind of picture that is read here\n"
+        "hint: give a whole JPEG, PNG or WebP file"
+    )
+
+
+def test_a_picture_file_is_a_regular_one_of_bounded_size(tmp_path: Path) -> None:
+    (tmp_path / "huge.png").touch()
+    os.truncate(tmp_path / "huge.png", 2**29 + 1)
+    os.mkfifo(tmp_path / "pipe.png")  # reading it would wait for ever
+    told = {}
+    for name in ("huge.png", "pipe.png", "missing.png", "."):
+        with pytest.raises(EvalsetError) as caught:
+            read_picture_file(tmp_path / name)
+        assert caught.value.hint == "check --image"
+        told[name] = caught.value.message.replace(str(tmp_path), "")
+    assert told == {
+        "huge.png": "/huge.png has 536,870,913 bytes, wanted at most 536,870,912",
+        "pipe.png": "/pipe.png is no regular file",
+        "missing.png": "cannot read /missing.png: No such file or directory",
+        ".": "cannot read : Is a directory",
+    }
 
 
 @pytest.mark.filterwarnings("ignore")  # Pillow's, of what is wrong with the picture

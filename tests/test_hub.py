@@ -128,7 +128,7 @@ def test_only_what_makes_the_checkpoint_is_fetched(hub: FakeHub, parents: Path, 
     names = {
         str(path.relative_to(opened)) for opened in [open_checkpoint("org/more").folder] for path in opened.rglob("*")
     }
-    assert names == {path.name for path in (parents / "base").iterdir()}
+    assert names == {path.name for path in (parents / "base").iterdir()} | {"modeling_own.py"}
 
 
 def test_the_model_card_comes_along_and_is_no_part_of_the_checkpoint(

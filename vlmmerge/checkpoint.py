@@ -34,10 +34,12 @@ if TYPE_CHECKING:  # who reads no weights does not wait for torch
     import torch
     from torch import Tensor
 
-# What a checkpoint needs besides its weights. Its model card, which states the licence, is fetched as well, but is no
-# part of it: other words in it do not make it another checkpoint.
+# What a checkpoint needs besides its weights.
 SIDE_FILES = ("*.json", "*.jinja", "*.txt", "*.model")
-MODEL_CARD = "README.md"
+# Fetched as well, but no part of it: other words do not make it another checkpoint. The card states the licence; code
+# is there to be read, and runs only by `--trust-remote-code`.
+MODEL_CARD, CODE = "README.md", "*.py"
+BESIDE = (MODEL_CARD, CODE)
 # The largest tokenizer.json in use has 35 MB.
 LARGEST_SIDE_FILE = 2**26
 # Nearly every header is shorter: one request is enough.
@@ -177,6 +179,10 @@ class Checkpoint:
         """All files that make the checkpoint, sorted: weights, configs, tokenizer, processor."""
         return sorted({*self.weight_files, *(path for pattern in SIDE_FILES for path in self.folder.glob(pattern))})
 
+    def code_files(self) -> list[Path]:
+        """The code that comes with it, if its config wants some; it is copied where it goes, and not run."""
+        return sorted(self.folder.glob(CODE)) if self.config.get("auto_map") else []
+
     @cached_property
     def checksum(self) -> str:
         """sha256 over the names and contents of all files; of files that only the hub has, by what the hub says."""
@@ -203,7 +209,7 @@ def open_checkpoint(where: str | Path) -> Checkpoint:
     Raises:
         CheckpointError: No such checkpoint, no safetensors in it, or a malformed file.
     """
-    return _open(str(where), (*SIDE_FILES, MODEL_CARD), is_fetched=True)
+    return _open(str(where), (*SIDE_FILES, *BESIDE), is_fetched=True)
 
 
 def open_headers(where: str | Path, *, has_tokenizer: bool = True) -> Checkpoint:
@@ -213,7 +219,7 @@ def open_headers(where: str | Path, *, has_tokenizer: bool = True) -> Checkpoint
         where: A local folder or a hub id.
         has_tokenizer: Whether tokenizer and processor are fetched too, or config and index only.
     """
-    return _open(str(where), SIDE_FILES if has_tokenizer else (CONFIG, INDEX, ADAPTER), is_fetched=False)
+    return _open(str(where), (*SIDE_FILES, *BESIDE) if has_tokenizer else (CONFIG, INDEX, ADAPTER), is_fetched=False)
 
 
 def read_header(file: Path) -> dict[str, TensorInfo]:
@@ -279,7 +285,7 @@ def _open(where: str, patterns: Collection[str], *, is_fetched: bool) -> Checkpo
         folder = snapshot.folder
     folder = folder.resolve()
     there = {path.name for path in folder.iterdir()}
-    check_files(folder, sorted(name for name in there if _fits(name, (*SIDE_FILES, MODEL_CARD))), LARGEST_SIDE_FILE)
+    check_files(folder, sorted(name for name in there if _fits(name, (*SIDE_FILES, *BESIDE))), LARGEST_SIDE_FILE)
     if snapshot:  # where the hub was not reached, nobody knows what else there is
         there |= set(snapshot.listing or ([] if INDEX in there else [SINGLE]))
     config, weight_map = _refuse_or_read(folder, there, where)

@@ -43,10 +43,15 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"vlmmerge {__version__}")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
+    loading = argparse.ArgumentParser(add_help=False)
+    loading.add_argument(
+        "--trust-remote-code", action="store_true",
+        help="run code that comes with a model where transformers has no class of its own for it",
+    )  # fmt: skip
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     evolve = commands.add_parser(
-        "evolve", parents=[common], help="search for the ratios of a recipe, and export the best"
+        "evolve", parents=[common, loading], help="search for the ratios of a recipe, and export the best"
     )
     evolve.add_argument("recipe", type=Path, metavar="RECIPE")
     evolve.add_argument(
@@ -78,7 +83,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
 
     export = commands.add_parser(
-        "export", parents=[common], help="write a candidate as a Hugging Face folder, or its ratios as a mergekit file"
+        "export",
+        parents=[common, loading],
+        help="write a candidate as a Hugging Face folder, or its ratios as a mergekit file",
     )
     export.add_argument("run", type=Path, metavar="RUN")
     what = export.add_mutually_exclusive_group(required=True)
@@ -87,7 +94,7 @@ def make_parser() -> argparse.ArgumentParser:
     export.add_argument("--push", metavar="HUB_ID", help="upload the folder to the hub as well, as a private model")
     export.add_argument("--candidate", type=int, metavar="N", help="its number in the journal (default: the best)")
 
-    evaluate = commands.add_parser("evaluate", parents=[common], help="score a model on evalsets")
+    evaluate = commands.add_parser("evaluate", parents=[common, loading], help="score a model on evalsets")
     evaluate.add_argument(
         "model", metavar="MODEL", help="a Hugging Face folder, a hub id, or a run's folder (its best)"
     )
@@ -101,7 +108,7 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--max-new-tokens", type=_at_least_1, default=64, metavar="N")
     evaluate.add_argument("--out", type=Path, metavar="FILE", help="write every answer and score as JSON")
 
-    answer = commands.add_parser("answer", parents=[common], help="ask a model about one picture")
+    answer = commands.add_parser("answer", parents=[common, loading], help="ask a model about one picture")
     answer.add_argument("model", metavar="MODEL", help="a Hugging Face folder, a hub id, or a run's folder (its best)")
     answer.add_argument("--image", type=Path, required=True, metavar="FILE")
     answer.add_argument("--question", default="画像を説明してください。", metavar="TEXT")
@@ -122,7 +129,7 @@ def run_evolve(parsed: argparse.Namespace) -> Any:
 
     splits = {name: list(evalset.splits) for name, evalset in find_evalsets().items()}
     recipe = load_recipe(parsed.recipe, parsed.set, lambda r: missing_for_evolve(r) + check_names(r, METRICS, splits))
-    plan = make_plan(recipe, has_weights=not parsed.dry_run)
+    plan = make_plan(recipe, has_weights=not parsed.dry_run, trusts_code=parsed.trust_remote_code)
     start = start_from(plan, parsed.start_from) if parsed.start_from else None
     if parsed.dry_run:
         from vlmmerge.estimate import describe_plan
@@ -188,7 +195,7 @@ def run_export(parsed: argparse.Namespace) -> Any:
         raise VlmMergeError("--push uploads a Hugging Face folder", hint="use it with --out")
     if parsed.push:
         check_hub_id(parsed.push)
-    plan, header, records = open_run(parsed.run)
+    plan, header, records = open_run(parsed.run, trusts_code=parsed.trust_remote_code)
     candidate = choose_candidate(records, parsed.candidate)
     if parsed.mergekit:
         title = f"Candidate {candidate['index']} of {parsed.run}, by vlmmerge {__version__}"
@@ -197,7 +204,7 @@ def run_export(parsed: argparse.Namespace) -> Any:
         with console.watch_export("exporting", num_bytes_written(plan)) as watcher:
             export_candidate(plan, header, records, candidate, parsed.out, watcher)
         console.say("asking it in a new process ...")
-        num_answers = check_export(parsed.out, plan.recipe, candidate)
+        num_answers = check_export(parsed.out, plan.recipe, candidate, trusts_code=plan.trusts_code)
         console.say(f"it gives {num_answers} answers, all as they were in the search")
     out = parsed.mergekit or parsed.out
     console.show_written([out])
@@ -214,7 +221,8 @@ def run_evaluate(parsed: argparse.Namespace) -> Any:
     for text in parsed.evalset:
         name, _, split = text.partition(":")
         choices.append(EvalsetChoice(name=name, split=split or "held_out", samples=parsed.samples))
-    results = evaluate_model(_model_folder(parsed.model), choices, parsed.metric, parsed.max_new_tokens)
+    folder, trusts_code = _model_folder(parsed.model), parsed.trust_remote_code
+    results = evaluate_model(folder, choices, parsed.metric, parsed.max_new_tokens, trusts_code=trusts_code)
     if parsed.out:
         _write_text(parsed.out, json.dumps(results, ensure_ascii=False, indent=2) + "\n", "--out")
         console.show_written([parsed.out])
@@ -226,12 +234,11 @@ def run_evaluate(parsed: argparse.Namespace) -> Any:
 
 def run_answer(parsed: argparse.Namespace) -> Any:
     from vlmmerge.evaluate import answer_one
+    from vlmmerge.pictures import read_picture_file
 
-    try:
-        image = parsed.image.read_bytes()
-    except OSError as error:
-        raise VlmMergeError(f"cannot read {parsed.image}: {error.strerror}", hint="check --image") from None
-    answer = answer_one(_model_folder(parsed.model), image, parsed.question, parsed.max_new_tokens)
+    image, folder = read_picture_file(parsed.image), _model_folder(parsed.model)
+    trusts_code = parsed.trust_remote_code
+    answer = answer_one(folder, image, parsed.question, parsed.max_new_tokens, trusts_code=trusts_code)
     if not parsed.json:
         print(answer)
     return {"question": parsed.question, "answer": answer}
@@ -275,7 +282,9 @@ def _how_to_go_on(parsed: argparse.Namespace) -> str:
     if parsed.command != "evolve" or not (_run_folder(parsed) / "journal.jsonl").exists():
         return ""
     overrides = [word for override in parsed.set for word in ("--set", override)]
-    words = ["vlmmerge", "evolve", str(parsed.recipe), "--run", str(_run_folder(parsed)), *overrides, "--resume"]
+    trusting = ["--trust-remote-code"] if parsed.trust_remote_code else []
+    run = ["--run", str(_run_folder(parsed))]
+    words = ["vlmmerge", "evolve", str(parsed.recipe), *run, *overrides, *trusting, "--resume"]
     return f"; go on with: {shlex.join(words)}"
 
 

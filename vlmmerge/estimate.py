@@ -10,13 +10,12 @@ from typing import Any
 
 import torch
 from PIL import Image
-from transformers import AutoProcessor
 
 from vlmmerge.anatomy import Slot
 from vlmmerge.blend.residency import choose_residency, free_bytes
 from vlmmerge.evalsets import Sample, find_split, load
 from vlmmerge.evaluate import Plan
-from vlmmerge.generate import best_device, chat
+from vlmmerge.generate import best_device, chat, check_template, load_processor
 from vlmmerge.recipe import EvalsetChoice
 from vlmmerge.run import grid_weights
 
@@ -111,7 +110,9 @@ def seconds_per_sample(plan: Plan) -> float:
     recipe = plan.recipe
     assert recipe.evalset
     sample = example_of(recipe.evalset.search)
-    processor = AutoProcessor.from_pretrained(plan.checkpoints["vlm"].folder)
+    folder = plan.checkpoints["vlm"].folder
+    processor = load_processor(folder, trusts_code=plan.trusts_code)
+    check_template(processor, [sample], recipe.generate, folder)
     num_prompt_tokens = chat(processor, sample, recipe.generate)["input_ids"].shape[1]
     vlm = plan.checkpoints["vlm"]
     num_weights = sum(math.prod(vlm.tensors[key].shape) for key in plan.anatomy.keys["vlm"].values())

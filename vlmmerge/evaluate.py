@@ -21,8 +21,9 @@ from vlmmerge.blend.residency import choose_residency, free_bytes, place
 from vlmmerge.checkpoint import Checkpoint, open_checkpoint, open_headers
 from vlmmerge.errors import EvalsetError, ParentsError, VlmMergeError
 from vlmmerge.evalsets import Sample, find_split, load, origin
-from vlmmerge.generate import LiveVlm, Prompt, read_image
+from vlmmerge.generate import LiveVlm, Prompt
 from vlmmerge.genome import Ratio, Ratios, SearchSpace, build_space
+from vlmmerge.pictures import read_image
 from vlmmerge.ratios import fixed_ratios
 from vlmmerge.recipe import EvalsetChoice, Generate, Recipe
 from vlmmerge.score import METRICS as METRICS_BY_NAME
@@ -46,6 +47,7 @@ class Plan:
         space: The genes.
         vocabulary: How the rows of their embeddings and heads pair.
         fixed: The recipe's own ratios, if it has some.
+        trusts_code: Whether code that comes with the VLM may run. No recipe can say so.
     """
 
     recipe: Recipe
@@ -54,6 +56,7 @@ class Plan:
     space: SearchSpace
     vocabulary: Vocabulary
     fixed: Ratios | None = None
+    trusts_code: bool = False
 
     @property
     def pinned_recipe(self) -> Recipe:
@@ -110,12 +113,13 @@ class Plan:
         return [self.anatomy.keys["vlm"][slot], *([repeated] if repeated else [])]
 
 
-def make_plan(recipe: Recipe, *, has_weights: bool = True) -> Plan:
+def make_plan(recipe: Recipe, *, has_weights: bool = True, trusts_code: bool = False) -> Plan:
     """Open the parents (headers only), pair their slots and lay out the search space.
 
     Args:
         recipe: The recipe.
         has_weights: Whether the weights of parents on the hub are fetched; without them nothing can be blended.
+        trusts_code: Whether code that comes with the VLM may run.
 
     Raises:
         EvalsetError: There is no such split, it has too few samples, or search and held-out data share pictures.
@@ -140,7 +144,7 @@ def make_plan(recipe: Recipe, *, has_weights: bool = True) -> Plan:
     space, blended = make_space(recipe, anatomy.slots), ["vlm", *recipe.parents.llms]
     written = {name: ratio.model_dump() for name, ratio in (recipe.blend.ratios or {}).items()}
     fixed = fixed_ratios(anatomy.slots, blended, written) if written else None
-    return Plan(recipe, checkpoints, anatomy, space, study_vocabulary(checkpoints, anatomy), fixed)
+    return Plan(recipe, checkpoints, anatomy, space, study_vocabulary(checkpoints, anatomy), fixed, trusts_code)
 
 
 def make_space(recipe: Recipe, slots: Sequence[Slot]) -> SearchSpace:
@@ -185,7 +189,7 @@ class Evaluator:
         assert plan.recipe.evalset and plan.recipe.score, "a recipe without evalset and score cannot be evaluated"
         self.score_settings, self.evalset = plan.recipe.score, plan.recipe.evalset
         self.metrics = list(dict.fromkeys([*self.score_settings.objective, *self.score_settings.report]))
-        self.vlm = LiveVlm(plan.checkpoints["vlm"].folder, plan.recipe.generate)
+        self.vlm = LiveVlm(plan.checkpoints["vlm"].folder, plan.recipe.generate, trusts_code=plan.trusts_code)
 
     @cached_property
     def blender(self) -> LiveBlender:
@@ -390,13 +394,18 @@ def answers_checksum(answers: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(answers).encode()).hexdigest()
 
 
-def make_evaluate(recipe: Recipe) -> Callable[[Sequence[float]], Result]:
+def make_evaluate(recipe: Recipe, *, trusts_code: bool = False) -> Callable[[Sequence[float]], Result]:
     """Build a function from genome to result, in this process: what an actor does first."""
-    return Evaluator(make_plan(recipe)).evaluate
+    return Evaluator(make_plan(recipe, trusts_code=trusts_code)).evaluate
 
 
 def evaluate_model(
-    folder: Path, choices: Sequence[EvalsetChoice], metrics: Sequence[str], max_new_tokens: int
+    folder: Path,
+    choices: Sequence[EvalsetChoice],
+    metrics: Sequence[str],
+    max_new_tokens: int,
+    *,
+    trusts_code: bool = False,
 ) -> dict[str, Result]:
     """Score any VLM on evalsets.
 
@@ -405,6 +414,7 @@ def evaluate_model(
         choices: What to ask.
         metrics: Their names; empty for all that an evalset allows.
         max_new_tokens: The longest answer.
+        trusts_code: Whether code that comes with the model may run.
 
     Returns:
         For each `NAME:SPLIT`, the scores as plain values and every answer.
@@ -417,7 +427,7 @@ def evaluate_model(
         make_scorer(choice, samples, metrics or _possible_metrics(samples))
         for choice, samples in zip(choices, sets.values(), strict=True)
     ]
-    vlm = LiveVlm(folder, Generate(max_new_tokens=max_new_tokens))
+    vlm = LiveVlm(folder, Generate(max_new_tokens=max_new_tokens), trusts_code=trusts_code)
     results = {}
     for (name, samples), scorer in zip(sets.items(), scorers, strict=True):
         answers = vlm.answer(vlm.prepare(samples, f"looking at {name}"))
@@ -438,7 +448,7 @@ def evaluate_model(
     return results
 
 
-def answer_one(folder: Path, image: bytes, question: str, max_new_tokens: int) -> str:
+def answer_one(folder: Path, image: bytes, question: str, max_new_tokens: int, *, trusts_code: bool = False) -> str:
     """Ask one picture one thing.
 
     Raises:
@@ -446,7 +456,7 @@ def answer_one(folder: Path, image: bytes, question: str, max_new_tokens: int) -
     """
     sample = Sample("image", image, question, ())
     read_image(sample)  # before the model is loaded, which takes longer
-    vlm = LiveVlm(folder, Generate(max_new_tokens=max_new_tokens))
+    vlm = LiveVlm(folder, Generate(max_new_tokens=max_new_tokens), trusts_code=trusts_code)
     return vlm.answer(vlm.prepare([sample]))[0]
 
 

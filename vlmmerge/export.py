@@ -67,7 +67,7 @@ def export(
         distances = measure_distances(blend)
         for text in [*ancestry_warnings(distances), *warnings(licences_of(plan))]:
             watcher.on_warning(text)
-        for file in set(vlm.files()).difference(vlm.weight_files):
+        for file in {*vlm.files(), *vlm.code_files()}.difference(vlm.weight_files):
             shutil.copyfile(file, folder / file.name)
         provenance = {**provenance, "distance_to_base": distances}
         (folder / PROVENANCE).write_text(json.dumps(provenance, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")

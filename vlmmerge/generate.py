@@ -4,23 +4,27 @@ Knows how to open a VLM with transformers, ask it, and hand precomputed picture 
 metrics, nor where its weights came from.
 """
 
-import io
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from vlmmerge.errors import CheckpointError, EvalsetError
+from vlmmerge.errors import CheckpointError
 from vlmmerge.evalsets import Sample
 from vlmmerge.features import Prompt, check_takes_features, join, look, make_prompt
+from vlmmerge.limits import try_out
+from vlmmerge.loading import does_not_load, load_part
+from vlmmerge.pictures import read_image
 from vlmmerge.recipe import Generate
+from vlmmerge.tokenizer import check_tokens
 
-# A picture of more pixels than this is refused before it is decoded (about 1 GiB as float32 RGB).
-MAX_PIXELS = 90_000_000
+# No template makes so much of one question: it is what a million tokens may have.
+LONGEST_CHAT = 4_000_000  # characters
 
 
 class LiveVlm:
@@ -29,21 +33,22 @@ class LiveVlm:
     Args:
         folder: A local checkpoint that transformers loads.
         settings: The recipe's `generate` section.
+        trusts_code: Whether code that comes with the checkpoint may run.
+
+    Raises:
+        CheckpointError: It does not load, or wants code to be run that is not trusted.
     """
 
-    def __init__(self, folder: Path, settings: Generate) -> None:
-        from transformers import AutoModelForImageTextToText, AutoProcessor  # seconds, and a blend of files needs none
+    def __init__(self, folder: Path, settings: Generate, *, trusts_code: bool = False) -> None:
+        from transformers import AutoModelForImageTextToText  # seconds, and a blend of files needs none
 
         device = settings.device if settings.device != "auto" else best_device()
-        try:
-            self.processor = AutoProcessor.from_pretrained(folder)
-            model: Any = AutoModelForImageTextToText.from_pretrained(folder, dtype=settings.dtype)
-        except (OSError, ValueError, KeyError) as error:
-            raise CheckpointError(
-                f"{folder}: transformers does not load it as an image-text-to-text model",
-                details=[str(error).strip().splitlines()[0]],
-                hint="`parents.vlm` and MODEL must be vision-language models with a processor",
-            ) from None
+        self.folder = folder
+        self.processor = load_processor(folder, trusts_code=trusts_code)
+        load = functools.partial(
+            AutoModelForImageTextToText.from_pretrained, dtype=settings.dtype, use_safetensors=True
+        )
+        model: Any = load_part(folder, load, trusts_code)
         check_takes_features(model, folder)
         self.model = model.to(device).eval()
         self.settings = settings
@@ -67,7 +72,9 @@ class LiveVlm:
 
         Raises:
             EvalsetError: A picture cannot be read.
+            CheckpointError: The chat template fails, or does not end.
         """
+        check_template(self.processor, samples, self.settings, self.folder)
         known: dict[bytes, Any] = {}
         shown = track(samples, label, transient=True, console=Console(stderr=True)) if label else samples
         return [self._prepare_one(sample, known) for sample in shown]
@@ -109,37 +116,66 @@ def chat(processor: Any, sample: Sample, settings: Generate) -> Any:
     Returns:
         The processor's inputs for a batch of one: `input_ids`, `pixel_values` and whatever else the model takes.
     """
+    return processor.apply_chat_template(
+        conversation(sample, settings, read_image(sample)),
+        add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt",
+    )  # fmt: skip
+
+
+def conversation(sample: Sample, settings: Generate, image: Image.Image) -> list[dict[str, Any]]:
+    """What is asked, as chat templates take it: picture, then question."""
     content: list[dict[str, Any]] = [
-        {"type": "image", "image": read_image(sample)},
+        {"type": "image", "image": image},
         {"type": "text", "text": settings.question or sample.question},
     ]
     messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
     if settings.system:
         messages.insert(0, {"role": "system", "content": [{"type": "text", "text": settings.system}]})
-    return processor.apply_chat_template(
-        messages, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
-    )
+    return messages
 
 
-def read_image(sample: Sample) -> Image.Image:
-    """Decode a sample's picture as RGB.
+def load_processor(folder: Path, *, trusts_code: bool = False) -> Any:
+    """Load a checkpoint's processor: tokenizer, pictures' preprocessing, chat template.
 
     Raises:
-        EvalsetError: Not a picture that Pillow reads, or a huge one.
+        CheckpointError: There is none, it does not load, or it wants code to be run that is not trusted.
     """
-    try:
-        with Image.open(io.BytesIO(sample.image)) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise EvalsetError(
-                    f"picture of sample {sample.id} has {image.width} x {image.height} pixels",
-                    hint=f"at most {MAX_PIXELS} pixels are read: make it smaller first",
-                )
-            return image.convert("RGB")
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        # Pillow's own words for this name an object in memory, which tells nobody anything.
-        reason = "no kind of picture that Pillow knows" if isinstance(error, UnidentifiedImageError) else str(error)
-        hint = "give a whole JPEG, PNG or WebP file"
-        raise EvalsetError(f"picture of sample {sample.id} cannot be read: {reason}", hint=hint) from None
+    from transformers import AutoProcessor
+
+    processor = load_part(folder, AutoProcessor.from_pretrained, trusts_code)
+    if (tokenizer := getattr(processor, "tokenizer", None)) is None:
+        raise does_not_load(folder, "it has no processor, or one without a tokenizer")
+    check_tokens(tokenizer.get_vocab(), folder)
+    return processor
+
+
+def check_template(processor: Any, samples: Sequence[Sample], settings: Generate, folder: Path) -> None:
+    """Check that a chat template comes to an end for whatever will be asked, where it can do no harm.
+
+    The sandbox that templates run in keeps them from files and modules, but neither from looping nor from filling the
+    memory, be it for one question only.
+
+    Raises:
+        CheckpointError: It does not, or fails.
+    """
+    blank = Image.new("RGB", (1, 1))
+    asked = {settings.question or sample.question: sample for sample in samples}
+
+    def render_all() -> None:
+        for sample in asked.values():
+            text = processor.apply_chat_template(
+                conversation(sample, settings, blank), add_generation_prompt=True, tokenize=False
+            )
+            if len(text) > LONGEST_CHAT:
+                raise ValueError(f"it makes {len(text):,} characters of a question")
+
+    if reason := try_out(render_all):
+        raise CheckpointError(
+            f"{folder}: its chat template cannot be used",
+            details=[reason],
+            hint="mend chat_template.jinja (or chat_template in the processor's or tokenizer's config), or take it "
+            "from the model's page",
+        )
 
 
 def best_device() -> str:

@@ -130,7 +130,7 @@ class Run:
             settings=recipe.search,
             journal=journal,
             evaluate=None if recipe.search.actors >= 2 else lambda genome: self.evaluator.evaluate(genome),
-            make_evaluate=functools.partial(make_evaluate, self.plan.pinned_recipe),
+            make_evaluate=functools.partial(make_evaluate, self.plan.pinned_recipe, trusts_code=self.plan.trusts_code),
             on_record=self.watcher.on_record,
         )
 
@@ -179,7 +179,7 @@ class Run:
         winner = winner_of("candidate", records)
         assert winner, "a run without a winner ends before this"
         self.watcher.on_stage(f"asking {self.folder / BEST} in a new process", 0)
-        return check_export(self.folder / BEST, self.plan.recipe, winner)
+        return check_export(self.folder / BEST, self.plan.recipe, winner, trusts_code=self.plan.trusts_code)
 
 
 def run_fields(plan: Plan) -> dict[str, Any]:
@@ -318,14 +318,14 @@ def as_mergekit_file(plan: Plan, candidate: Record, title: str) -> str:
     return write_mergekit(plan.recipe, keys["base"], ratios, dtypes.most_common(1)[0][0], title)
 
 
-def open_run(folder: Path) -> tuple[Plan, Record, list[Record]]:
+def open_run(folder: Path, *, trusts_code: bool = False) -> tuple[Plan, Record, list[Record]]:
     """Open a run folder for reading: its plan, and its journal's header and records.
 
     Raises:
         RunError: There is no run in the folder, or its parents are no longer what they were.
     """
     recipe, header, records = read_run(folder)
-    plan = make_plan(recipe)
+    plan = make_plan(recipe, trusts_code=trusts_code)
     then = header["fields"]["parents_sha256"]
     changed = [f"{name}: {c.folder}" for name, c in plan.checkpoints.items() if c.checksum != then.get(name)]
     if changed:

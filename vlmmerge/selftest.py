@@ -15,14 +15,17 @@ from vlmmerge.generate import LiveVlm
 from vlmmerge.journal import Record
 from vlmmerge.recipe import Recipe
 
+TRUST = "--trust-remote-code"
 
-def check_export(folder: Path, recipe: Recipe, candidate: Record) -> int:
+
+def check_export(folder: Path, recipe: Recipe, candidate: Record, *, trusts_code: bool = False) -> int:
     """Load an export in a new process and compare its answers with those that the candidate gave in the search.
 
     Args:
         folder: The exported folder.
         recipe: The run's recipe.
         candidate: The candidate's line in the journal.
+        trusts_code: Whether code that comes with the VLM may run.
 
     Returns:
         How many answers were compared; all are equal.
@@ -30,7 +33,7 @@ def check_export(folder: Path, recipe: Recipe, candidate: Record) -> int:
     Raises:
         RunError: The folder does not load, or answers otherwise.
     """
-    command = [sys.executable, "-m", "vlmmerge.selftest", str(folder)]
+    command = [sys.executable, "-m", "vlmmerge.selftest", str(folder), *([TRUST] if trusts_code else [])]
     done = subprocess.run(command, input=recipe.model_dump_json(), text=True, capture_output=True, check=False)
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
@@ -50,15 +53,15 @@ def check_export(folder: Path, recipe: Recipe, candidate: Record) -> int:
     return int(num_answers)
 
 
-def main(folder: str) -> None:
+def main(folder: str, *, trusts_code: bool) -> None:
     """Answer the search's questions with the model in `folder`; the recipe comes on stdin."""
     recipe = Recipe.model_validate_json(sys.stdin.read())
     assert recipe.evalset
     choice = recipe.evalset.search
-    vlm = LiveVlm(Path(folder), recipe.generate)
+    vlm = LiveVlm(Path(folder), recipe.generate, trusts_code=trusts_code)
     answers = vlm.answer(vlm.prepare(load(choice.name, choice.split, choice.samples)))
     print(answers_checksum(answers), len(answers))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], trusts_code=TRUST in sys.argv)

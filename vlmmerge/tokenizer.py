@@ -14,6 +14,8 @@ from vlmmerge.errors import CheckpointError
 
 # A folder that holds one of these has a tokenizer.
 FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "spiece.model", "vocab.json", "vocab.txt")
+# In characters. A token is a piece of a word, or a run of white space.
+LONGEST_TOKEN = 10_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +47,7 @@ def open_tokenizers(folders: Mapping[str, Path]) -> dict[str, Tokenizer | None]:
         For each name a tokenizer; where two tokenizer.json are the same, the same object.
 
     Raises:
-        CheckpointError: A tokenizer cannot be opened.
+        CheckpointError: A tokenizer cannot be opened, or has an absurd token.
     """
     opened: dict[bytes, Tokenizer] = {}
     found: dict[str, Tokenizer | None] = {}
@@ -68,7 +70,25 @@ def open_tokenizers(folders: Mapping[str, Path]) -> dict[str, Tokenizer | None]:
                 hint="save it anew with transformers' `save_pretrained`, which writes a tokenizer.json; "
                 "or `--set blend.embeddings=vlm`, which needs none",
             ) from None
+        if (tokenizer := found[name]) is not None:
+            check_tokens(tokenizer.rows, folder)
     return found
+
+
+def check_tokens(tokens: Mapping[str, int], where: Path) -> None:
+    """Check that no token of a tokenizer is absurdly long.
+
+    Raises:
+        CheckpointError: One is.
+    """
+    longest = max(tokens, key=len, default="")
+    if len(longest) > LONGEST_TOKEN:
+        raise CheckpointError(
+            f"{where}: token {tokens[longest]} of its tokenizer has {len(longest):,} characters, "
+            f"wanted at most {LONGEST_TOKEN:,}",
+            details=[f"it begins {longest[:40]!r}"],
+            hint="fetch the checkpoint again, or take the tokenizer of another release of it",
+        )
 
 
 def _of_library(tokenizer: tokenizers.Tokenizer) -> Tokenizer:

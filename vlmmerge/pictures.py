@@ -1,0 +1,66 @@
+"""A picture's bytes as a picture, believed in nothing: what is no picture, or too much of one, is never decoded.
+
+Knows picture files. Does not know models.
+"""
+
+import io
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+from vlmmerge.errors import EvalsetError
+from vlmmerge.evalsets import Sample
+
+# A picture of more pixels than this is refused before it is decoded (about 1 GiB as float32 RGB).
+MAX_PIXELS = 90_000_000
+# Processors scale the shorter side to hundreds of pixels: a line one pixel thin becomes gigabytes.
+MAX_RATIO = 200
+LARGEST_FILE = 2**29  # bytes: what MAX_PIXELS take without compression
+# What people have; Pillow reads dozens more, one of them (EPS) by running another program.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+
+
+def read_picture_file(file: Path) -> bytes:
+    """Read a picture's file as it is.
+
+    Raises:
+        EvalsetError: It cannot be read, or is absurdly large.
+    """
+    try:
+        if not file.is_file() and file.exists() and not file.is_dir():
+            raise EvalsetError(f"{file} is no regular file", hint="check --image")
+        if (size := file.stat().st_size) > LARGEST_FILE:
+            raise EvalsetError(f"{file} has {size:,} bytes, wanted at most {LARGEST_FILE:,}", hint="check --image")
+        return file.read_bytes()
+    except OSError as error:
+        raise EvalsetError(f"cannot read {file}: {error.strerror}", hint="check --image") from None
+
+
+def read_image(sample: Sample) -> Image.Image:
+    """Decode a sample's picture as RGB.
+
+    Raises:
+        EvalsetError: Not a picture of a kind that is read here, a huge or a very thin one.
+    """
+    where = f"picture of sample {sample.id}"
+    try:
+        with Image.open(io.BytesIO(sample.image), formats=FORMATS) as image:
+            if fault := _size_fault(*image.size):
+                raise EvalsetError(f"{where} has {image.width} x {image.height} pixels", hint=fault)
+            return image.convert("RGB")
+    except Image.DecompressionBombError as error:
+        raise EvalsetError(f"{where} cannot be read: {error}", hint=_size_fault(MAX_PIXELS, 2)) from None
+    except (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, OverflowError, EOFError) as error:
+        # Pillow's own words for this name an object in memory, which tells nobody anything.
+        reason = "no kind of picture that is read here" if isinstance(error, UnidentifiedImageError) else str(error)
+        hint = "give a whole JPEG, PNG or WebP file"
+        raise EvalsetError(f"{where} cannot be read: {reason}", hint=hint) from None
+
+
+def _size_fault(width: int, height: int) -> str:
+    """What to do of a picture that is too large or too thin; empty if it is neither."""
+    if width * height > MAX_PIXELS:
+        return f"at most {MAX_PIXELS} pixels are read: make it smaller first"
+    if max(width, height) > MAX_RATIO * min(width, height):
+        return f"the longer side may be {MAX_RATIO} times the shorter one: cut it first"
+    return ""
