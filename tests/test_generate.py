@@ -11,7 +11,14 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import (
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    LlavaNextConfig,
+    LlavaNextForConditionalGeneration,
+    LlavaNextImageProcessorPil,
+    LlavaNextProcessor,
+)
 
 from vlmmerge.errors import CheckpointError, EvalsetError
 from vlmmerge.evalsets import Sample, load
@@ -62,6 +69,49 @@ def test_answers_from_features_are_those_of_plain_transformers_from_pixels(
     answers = vlm.answer(vlm.prepare(samples))
     assert answers == plain_answers(parents / "vlm", samples, SETTINGS)
     assert len(set(answers)) > len(samples) // 2, "the parents' answers should depend on picture and question"
+
+
+def write_llava_next(parents: Path, folder: Path) -> Path:
+    """The tiny VLM's language tower behind a LLaVA-NeXT, which cuts a picture into tiles by its form."""
+    small = AutoModelForImageTextToText.from_pretrained(parents / "vlm")
+    own = small.config
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        config = LlavaNextConfig(
+            vision_config=own.vision_config, text_config=own.text_config, image_token_index=own.image_token_id,
+            vision_feature_layer=-1, image_grid_pinpoints=[[30, 60], [60, 30], [60, 60]], image_seq_length=9,
+        )  # fmt: skip
+        vlm = LlavaNextForConditionalGeneration(config)
+    vlm.model.language_model.load_state_dict(small.model.language_model.state_dict())
+    vlm.lm_head.load_state_dict(small.lm_head.state_dict())
+    vlm.model.vision_tower.load_state_dict(small.model.vision_tower.state_dict())
+    vlm.generation_config = small.generation_config
+    vlm.save_pretrained(folder)
+    tokenizer = AutoProcessor.from_pretrained(parents / "vlm").tokenizer
+    side = {"height": 30, "width": 30}
+    pictures = LlavaNextImageProcessorPil(
+        size={"shortest_edge": 30}, crop_size=side, image_grid_pinpoints=config.image_grid_pinpoints
+    )
+    LlavaNextProcessor(
+        pictures, tokenizer, patch_size=10, vision_feature_select_strategy="default", image_token="<image>",
+        num_additional_image_tokens=1, chat_template=tokenizer.chat_template,
+    ).save_pretrained(folder)  # fmt: skip
+    return folder
+
+
+def test_pictures_of_other_forms_have_other_tiles_and_are_answered_in_one_batch(parents: Path, tmp_path: Path) -> None:
+    folder = write_llava_next(parents, tmp_path / "vlm")
+    noise = Image.effect_noise((90, 90), 80).convert("RGB")
+    forms = [(30, 60), (60, 30), (64, 64), (90, 20), (33, 60)]
+    samples = [
+        Sample(f"{width} x {height}", picture_file(noise.resize((width, height))), "何色ですか？" * number, ())
+        for number, (width, height) in enumerate(forms, 1)
+    ]
+    vlm = LiveVlm(folder, SETTINGS)
+    prompts = vlm.prepare(samples)
+    numbers = [int((prompt.token_ids == vlm.model.config.image_token_id).sum()) for prompt in prompts]
+    assert len(set(numbers)) > 2, "forms differ in their number of tokens"
+    assert vlm.answer(prompts) == plain_answers(folder, samples, SETTINGS)
 
 
 def test_a_system_message_and_a_question_of_the_recipe_reach_the_model(parents: Path, samples: list[Sample]) -> None:
