@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vlmmerge.blend import DEFAULTS, METHODS, Options, blend_slot, chunks, cuts, passes, sums
 from vlmmerge.blend.chunks import blend_in_chunks
-from vlmmerge.blend.cuts import find_cut
+from vlmmerge.blend.cuts import count_magnitudes, find_cut
 from vlmmerge.blend.sparsify import trim
 from vlmmerge.blend.work import SlotWork
 from vlmmerge.blend.workers import Workers
@@ -26,6 +26,7 @@ RATIOS = {
     "sparse": [Ratio(0.9, 0.5, 0.02, 0.1), Ratio(0.41, 0.3, 0.6, 0.3), Ratio(-0.77, 0.8, 0.1, 0.2)],
     "sparse and positive": [Ratio(0.9, 0.5), Ratio(0.41, 0.3, 0.01, 0.15), Ratio(0.77, 0.8, 0.5, 0.5)],
     "one parent": [Ratio(0.0, 0.5), Ratio(0.41, 0.3, 0.1, 0.2), Ratio(0.0, 0.8)],
+    "one of them out": [Ratio(0.9, 0.7, 0.05, 0.1), Ratio(0.0), Ratio(0.77, 0.4, 0.2, 0.4)],
     "one of them whole": [Ratio(1.0, 1.0), Ratio(0.0, 0.3), Ratio(0.0, 0.8)],
     "all dense": [Ratio(0.9, 1.0, 0.1, 0.1), Ratio(0.41), Ratio(0.77)],
     "next to nothing kept": [Ratio(0.9, 1e-5), Ratio(0.41, 1e-3), Ratio(0.77, 0.9999, 0.5)],
@@ -101,7 +102,12 @@ def cut_everywhere(monkeypatch: pytest.MonkeyPatch, length: int) -> None:
 
 
 def blend_chunked(
-    method: str, tensors: list[Tensor], ratios: list[Ratio], workers: Workers, options: Options = DEFAULTS
+    method: str,
+    tensors: list[Tensor],
+    ratios: list[Ratio],
+    workers: Workers,
+    options: Options = DEFAULTS,
+    tables: dict[str, Tensor] | None = None,
 ) -> Tensor:
     written = torch.full_like(tensors[0], torch.nan)
 
@@ -111,7 +117,7 @@ def blend_chunked(
 
     base, *parents = (partial(lambda flat, start, stop: flat[start:stop], tensor.flatten()) for tensor in tensors)
     of_parents, of_ratios = taken(method, parents), taken(method, ratios)
-    work = SlotWork(SLOT, written.shape, written.dtype, base, of_parents, of_ratios, write)
+    work = SlotWork(SLOT, written.shape, written.dtype, base, of_parents, of_ratios, write, tables)
     num_bytes = sum(blend_in_chunks(method, 3, options, [work], workers))
     assert num_bytes == written.numel() * written.element_size()
     return written
@@ -169,6 +175,47 @@ def test_chunks_of_their_true_length_give_the_bits_of_the_whole_slot(
     method: str, options: Options, workers: Workers
 ) -> None:
     check_chunks(method, RATIOS["sparse and positive"], towers(torch.bfloat16, "noise", (192, 2048)), workers, options)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("options", [DEFAULTS, *OPTIONS.values()], ids=["defaults", *OPTIONS])
+@pytest.mark.parametrize("workers", [2], indirect=True)
+def test_tables_that_stay_from_candidate_to_candidate_move_no_bit(
+    method: str, options: Options, workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut_everywhere(monkeypatch, 333)
+    tensors, tables = towers(torch.bfloat16, "coarse"), dict[str, Tensor]()
+    for ratios in (RATIOS["sparse and positive"], RATIOS["one of them out"], RATIOS["next to nothing kept"]):
+        found = outcome(partial(blend_chunked, method, tensors, ratios, workers, options, tables))
+        afresh = outcome(partial(blend_chunked, method, tensors, ratios, workers, options))
+        assert found == afresh if isinstance(found, str) else same_bits(found, afresh)
+
+
+@pytest.mark.parametrize(("method", "num_reads"), [("ties", 3), ("breadcrumbs", 4), ("della", 2), ("slerp", 2)])
+@pytest.mark.parametrize("workers", [2], indirect=True)
+def test_a_table_saves_the_second_candidate_a_pass_over_each_parent(
+    method: str, num_reads: int, workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Magnitudes are all different, so that no piece is read once more to find the last one that is kept."""
+    cut_everywhere(monkeypatch, 1000)
+    parent, num_read, tables = torch.linspace(1, 2, 10_000), 0, dict[str, Tensor]()
+
+    def read(start: int, stop: int) -> Tensor:
+        nonlocal num_read
+        num_read += stop - start
+        return parent[start:stop]
+
+    reads = {"vlm": read, "ja": lambda start, stop: parent[start:stop] * 3}
+    taken = []
+    for density in (0.5, 0.7):
+        ratios, num_read = dict.fromkeys(reads, Ratio(0.6, density, 0.1, 0.2)), 0
+        work = SlotWork(
+            SLOT, torch.Size([10, 1000]), torch.float32, lambda start, stop: torch.zeros(stop - start),
+            reads, ratios, lambda *_: 0, tables,
+        )  # fmt: skip
+        list(blend_in_chunks(method, 0, DEFAULTS, [work], workers))
+        taken.append(num_read // 1000)
+    assert taken == [10 * num_reads, 10 * num_reads - 10]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -256,10 +303,15 @@ def test_a_cut_trims_as_the_whole_task_vector_is_trimmed(
         "denormal": lambda: noise * 1e-40,
     }
     delta = deltas[kind]()
+
+    def read(start: int, stop: int) -> Tensor:
+        return delta[start:stop].clone()
+
+    counts = count_magnitudes(read, num_elements, workers)
     for density in (0.001, 0.1, 0.5, 0.77, 0.999):
         num_kept = int(density * num_elements)
         if 0 < num_kept < num_elements:
-            cut = find_cut(lambda start, stop: delta[start:stop].clone(), num_elements, num_kept, workers)
+            cut = find_cut(read, counts, num_kept, workers)
             trimmed = [cut.trim(delta[at : at + 999].clone(), at) for at in range(0, num_elements, 999)]
             assert same_bits(torch.cat(trimmed), trim(delta.clone(), density))
 

@@ -45,25 +45,41 @@ class Cut:
         return delta
 
 
-def find_cut(read_delta: Read, num_elements: int, num_kept: int, workers: Workers) -> Cut:
-    """Find the cut that keeps the largest magnitudes of a task vector; among equal ones the first are kept.
-
-    The upper 16 bits of all magnitudes are counted, then the lower 16 of those that share the last rank's upper ones:
-    non-negative floats sort as their bits do. NaN counts as larger than any number.
+def count_magnitudes(read_delta: Read, num_elements: int, workers: Workers) -> Tensor:
+    """Count the magnitudes of a task vector by the upper 16 of their bits: they do not depend on what is kept.
 
     Args:
-        read_delta: Reads the task vector as a new float32 tensor. It is called up to three times for each element.
-        num_elements: The task vector's length.
-        num_kept: How many elements to keep, in [1, num_elements - 1].
+        read_delta: Reads the task vector as a new float32 tensor. It is called once for each element.
+        num_elements: The task vector's length, at least 1.
+        workers: They share the pieces.
+
+    Returns:
+        How many have upper bits up to each number: a new tensor, (2**15,), of 128 KiB up to 2**31 elements.
+    """
+    counts = _sum(workers.map(partial(_count_upper, read_delta, *piece) for piece in pieces_of(num_elements)))
+    return counts.cumsum(0).to(torch.int32 if num_elements < 2**31 else torch.int64)
+
+
+def find_cut(read_delta: Read, up_to_upper: Tensor, num_kept: int, workers: Workers) -> Cut:
+    """Find the cut that keeps the largest magnitudes of a task vector; among equal ones the first are kept.
+
+    Of those that share the last rank's upper 16 bits the lower 16 are counted: non-negative floats sort as their bits
+    do. NaN counts as larger than any number.
+
+    Args:
+        read_delta: Reads the task vector as a new float32 tensor: once, and one piece twice where some of several equal
+            magnitudes are kept.
+        up_to_upper: What `count_magnitudes` gives for it.
+        num_kept: How many elements to keep, at least 1 and not all of them.
         workers: They share the pieces.
     """
+    num_elements = int(up_to_upper[-1])
     pieces = pieces_of(num_elements)
     rank = num_elements - num_kept + 1  # of the smallest magnitude that is kept, from below
-    upper_counts = _sum(workers.map(partial(_count_upper, read_delta, *piece) for piece in pieces))
-    up_to_upper = upper_counts.cumsum(0)
     upper = int(torch.searchsorted(up_to_upper, rank))
+    num_below = int(up_to_upper[upper - 1]) if upper else 0
     of_pieces = list(workers.map(partial(_count_lower, read_delta, upper, *piece) for piece in pieces))
-    up_to_lower = _sum(of_pieces).cumsum(0) + (up_to_upper[upper] - upper_counts[upper])
+    up_to_lower = _sum(of_pieces).cumsum(0) + num_below
     lower = int(torch.searchsorted(up_to_lower, rank))
     bits = upper << 16 | lower
     num_equal_kept = num_kept - (num_elements - int(up_to_lower[lower]))
@@ -82,16 +98,18 @@ def _count_upper(read_delta: Read, start: int, stop: int) -> Tensor:
 
 
 def _count_lower(read_delta: Read, upper: int, start: int, stop: int) -> Tensor:
-    bits = _bits(read_delta(start, stop))
-    lower = bits[bits >> 16 == upper].bitwise_and_(2**16 - 1)
-    return torch.bincount(lower, minlength=2**16).to(torch.int32)
+    bits = _bits(read_delta(start, stop)).numpy()
+    in_bin = bits[bits >> 16 == upper]  # by numpy: a third of the time that torch takes (measured 2026)
+    return torch.bincount(torch.from_numpy(in_bin & 0xFFFF), minlength=2**16).to(torch.int32)
 
 
 def _place_after(
     read_delta: Read, bits: int, count: int, pieces: Sequence[tuple[int, int]], counts: Sequence[int]
 ) -> int:
-    """The place after the `count`-th element of magnitude `bits`; `counts` tells how many each piece has."""
+    """A place after the `count`-th element of magnitude `bits` and before the next; `counts` has the pieces'."""
     up_to = list(accumulate(counts))
+    if count == up_to[-1]:
+        return pieces[-1][1]
     number = next(number for number, total in enumerate(up_to) if total >= count)
     start, stop = pieces[number]
     equal = (_bits(read_delta(start, stop)) == bits).nonzero()

@@ -193,6 +193,11 @@ class LiveBlender:
     def _workers(self) -> Workers:
         return Workers()
 
+    @cached_property
+    def _tables(self) -> dict[Slot, dict[str, Tensor]]:
+        """What has been found of the resident parents' slots on a CPU: it holds for every candidate."""
+        return {}
+
     def _work(self, slot: Slot, ratios: Ratios) -> SlotWork:
         return SlotWork(
             slot=str(slot),
@@ -202,6 +207,7 @@ class LiveBlender:
             parents={name: _reader(tower[slot]) for name, tower in self.parents.items()},
             ratios=ratios[slot],
             write=partial(write_chunk, self.live[slot].detach(), self._rows(slot)),
+            tables=self._tables.setdefault(slot, {}),
         )
 
     def _towers(self) -> Iterator[Tower]:

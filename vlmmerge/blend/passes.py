@@ -4,7 +4,7 @@ Knows one slot's base, task vectors and workers. Does not know what a method nee
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 
@@ -35,6 +35,7 @@ class Job:
     options: Options
     work: SlotWork
     workers: Workers
+    _tables: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def ratios(self) -> list[Ratio]:
@@ -56,6 +57,13 @@ class Job:
     def deltas(self, base: Tensor, start: int, stop: int) -> list[Tensor]:
         """As `delta`, for all that take part, from their float32 base."""
         return [task_vector(self.work.parents[name](start, stop), base) for name in self.work.taking_part]
+
+    def table(self, name: str, make: Callable[[], Tensor]) -> Tensor:
+        """What no ratio changes, by name: found once, in all if the work has tables that stay, else for this job."""
+        tables = self._tables if self.work.tables is None else self.work.tables
+        if name not in tables:
+            tables[name] = make()
+        return tables[name]
 
 
 def chunk_of(unit: int = 1) -> int:

@@ -8,17 +8,17 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import combinations
 
+import torch
 from torch import Tensor
 
 from vlmmerge.blend import METHODS, Method, Options, blend_slot, check_number, is_whole
-from vlmmerge.blend.cuts import find_cut
-from vlmmerge.blend.deltas import Draw, add_agreeing, add_all, add_mean_of_agreeing, drop_at_random, make_draw
+from vlmmerge.blend.deltas import add_agreeing, add_all, add_mean_of_agreeing
 from vlmmerge.blend.elect import add_up
 from vlmmerge.blend.passes import Job, chunk_of, over_chunks, sums_over
 from vlmmerge.blend.shares import shares_of_energy, shares_of_weights, shares_on_arc, step_to_mean
-from vlmmerge.blend.sparsify import drop, factor_between, keep_probability, numbers_in_band, variance_of
-from vlmmerge.blend.sums import dot_parts, dot_rows, l1_parts
-from vlmmerge.blend.work import Read
+from vlmmerge.blend.sparse_chunks import OnDelta, find_crumbs, find_dropped, find_largest, find_pruned, find_trimmed
+from vlmmerge.blend.sparsify import variance_of
+from vlmmerge.blend.sums import dot_parts, dot_rows
 from vlmmerge.genome import Ratio
 
 BlendChunk = Callable[[int, int], Tensor]
@@ -26,9 +26,6 @@ BlendChunk = Callable[[int, int], Tensor]
 
 Plan = tuple[BlendChunk, int]
 """How a slot is blended, and the elements of a chunk."""
-
-OnDelta = Callable[[Tensor, int], Tensor]
-"""Changes a chunk of a task vector in place, flat, given the place of its first element."""
 
 AddUp = Callable[[Tensor, Sequence[Tensor], Sequence[Ratio], Options], Tensor]
 """Adds weighted task vectors to their float32 base."""
@@ -76,7 +73,9 @@ def _plan_arc(job: Job) -> Plan:
         one, other = job.parents(start, stop)
         return [dot_parts(one, one), dot_parts(other, other), dot_parts(one, other)]
 
-    shares = shares_on_arc(shares_of_weights(job.method, job.ratios), *sums_over(job, products))
+    shares = shares_of_weights(job.method, job.ratios)
+    found = job.table("products", lambda: torch.stack(sums_over(job, products)))
+    shares = shares_on_arc(shares, *found)
 
     def blend_chunk(start: int, stop: int) -> Tensor:
         one, other = job.parents(start, stop)
@@ -146,7 +145,8 @@ def _find_most_varied(job: Job) -> Callable[[Sequence[Tensor], int], None]:
         return [variance(start, stop).count_nonzero()]
 
     (found,) = over_chunks(job, num_varied, chunk_of())
-    keep = _find_largest(job, variance, int(job.options.select_topk * int(found.sum())))
+    num_selected = int(job.options.select_topk * int(found.sum()))
+    keep = find_largest(job, f"variance of {job.work.taking_part}", variance, num_selected)
 
     def select(deltas: Sequence[Tensor], start: int) -> None:
         is_selected = keep(variance_of(deltas), start) != 0.0
@@ -165,96 +165,18 @@ def _plan_sparse(find: Callable[[Job, str], OnDelta], add: AddUp, job: Job) -> P
         deltas = [step(delta, start) for step, delta in zip(steps, job.deltas(base, start, stop), strict=True)]
         return add(base, deltas, job.ratios, job.options)
 
-    return blend_chunk, chunk_of(job.work.row_length if find is _find_pruned else 1)
-
-
-def _find_trimmed(job: Job, parent: str) -> OnDelta:
-    """As `ties` trims and weighs."""
-    num_kept = int(job.work.ratios[parent].density * job.work.num_elements)
-    return _weighted(job, parent, _find_largest(job, partial(job.delta, parent), num_kept))
-
-
-def _find_crumbs(job: Job, parent: str) -> OnDelta:
-    """As `deltas.crumbs`."""
-    ratio, read_delta = job.work.ratios[parent], partial(job.delta, parent)
-    num_outliers, num_kept = numbers_in_band(job.work.num_elements, ratio.density, ratio.gamma)
-    keep_outliers = _find_largest(job, read_delta, num_outliers)
-    keep_both = _find_largest(job, read_delta, num_outliers + num_kept)
-
-    def keep_band(delta: Tensor, start: int) -> Tensor:
-        outliers = keep_outliers(delta.clone(), start)
-        return keep_both(delta, start).sub_(outliers)
-
-    return _weighted(job, parent, keep_band)
-
-
-def _find_dropped(job: Job, parent: str) -> OnDelta:
-    """As `dare` drops and weighs, with the L1 norm kept: else it is elementwise."""
-    density = job.work.ratios[parent].density
-    return _weighted(job, parent, lambda delta, start: drop(delta, _draw(job, parent, delta, start)(density)))
-
-
-def _find_pruned(job: Job, parent: str) -> OnDelta:
-    """As `deltas.magnitude_prune`; its chunks are whole rows."""
-    ratio, row = job.work.ratios[parent], job.work.row_length
-
-    def probability(delta: Tensor) -> float | Tensor:
-        found = keep_probability(delta.view(-1, row), ratio.density, ratio.epsilon)
-        return found.flatten() if isinstance(found, Tensor) else found
-
-    def keep(delta: Tensor, start: int) -> Tensor:
-        return drop(delta, _draw(job, parent, delta, start)(probability(delta)))
-
-    def prune(delta: Tensor, start: int) -> Tensor:
-        draw = _draw(job, parent, delta, start)
-        return drop_at_random(delta, probability(delta), ratio.weight, draw, job.options)
-
-    return _weighted(job, parent, keep, row) if job.options.rescale == "l1" else prune
-
-
-def _draw(job: Job, parent: str, delta: Tensor, start: int) -> Draw:
-    return make_draw(job.seed, parent, job.work.slot, delta, start)
-
-
-def _weighted(job: Job, parent: str, keep: OnDelta, row: int = 1) -> OnDelta:
-    """As `deltas.sparse`."""
-    ratio = job.work.ratios[parent]
-    factor = _l1_factor(job, parent, keep, row) if job.options.rescale and ratio.density < 1.0 else 1.0
-    weight = ratio.weight * factor
-    return lambda delta, start: keep(delta, start).mul_(weight)
-
-
-def _l1_factor(job: Job, parent: str, keep: OnDelta, row: int) -> float:
-    """As `sparsify.with_l1_norm_of`, where `keep` takes whole rows of so many elements."""
-
-    def norms(start: int, stop: int) -> list[Tensor]:
-        first = start // row * row
-        delta, part = job.delta(parent, first, -(-stop // row) * row), slice(start - first, stop - first)
-        before = l1_parts(delta[part])
-        return [before, l1_parts(keep(delta, first)[part])]
-
-    return factor_between(*sums_over(job, norms))
-
-
-def _find_largest(job: Job, read: Read, num_kept: int) -> OnDelta:
-    """What `sparsify.keep_largest` does to what is read."""
-    num_elements = job.work.num_elements
-    if num_kept == num_elements:
-        return lambda delta, start: delta
-    if num_kept == 0:
-        return lambda delta, start: delta.mul_(0.0)
-    return find_cut(read, num_elements, num_kept, job.workers).trim
+    return blend_chunk, chunk_of(job.work.row_length if find is find_pruned else 1)
 
 
 PLANS: dict[str, Callable[[Job], Plan]] = {
     "slerp": _plan_arc,
-    "ties": partial(_plan_sparse, _find_trimmed, add_agreeing),
-    "dare": partial(_plan_sparse, _find_dropped, add_all),
-    "dare_ties": partial(_plan_sparse, _find_dropped, add_agreeing),
-    "breadcrumbs": partial(_plan_sparse, _find_crumbs, add_all),
-    "breadcrumbs_ties": partial(_plan_sparse, _find_crumbs, add_agreeing),
-    "della": partial(_plan_sparse, _find_pruned, add_all),
-    "della_ties": partial(_plan_sparse, _find_pruned, add_agreeing),
+    "ties": partial(_plan_sparse, find_trimmed, add_agreeing),
+    "dare": partial(_plan_sparse, find_dropped, add_all),
+    "dare_ties": partial(_plan_sparse, find_dropped, add_agreeing),
+    "breadcrumbs": partial(_plan_sparse, find_crumbs, add_all),
+    "breadcrumbs_ties": partial(_plan_sparse, find_crumbs, add_agreeing),
+    "della": partial(_plan_sparse, find_pruned, add_all),
+    "della_ties": partial(_plan_sparse, find_pruned, add_agreeing),
     "model_stock": _plan_mean,
     "sce": _plan_selection,
 }
