@@ -36,6 +36,7 @@ ORDER = [
     "features",
     "limits",
     "loading",
+    "processor",
     "pictures",
     "generate",
     "score",

@@ -19,6 +19,7 @@ from vlmmerge.evaluate import Plan, check_repeated_heads
 from vlmmerge.genome import Ratios
 from vlmmerge.licence import warnings
 from vlmmerge.outfolder import written_whole
+from vlmmerge.processor import write_missing
 from vlmmerge.recipe import fingerprint_fields
 
 PROVENANCE = "vlmmerge.json"
@@ -47,6 +48,9 @@ def export(
 ) -> None:
     """Blend file to file and write the folder, whole or not at all.
 
+    The VLM parent's other files are copied as they are; what an old parent's processor lacks for transformers to load
+    and ask the model is added (`processor.py`).
+
     Args:
         plan: The parents and how they pair.
         ratios: The candidate's ratios.
@@ -69,6 +73,7 @@ def export(
             watcher.on_warning(text)
         for file in {*vlm.files(), *vlm.code_files()}.difference(vlm.weight_files):
             shutil.copyfile(file, folder / file.name)
+        write_missing(vlm, folder)
         provenance = {**provenance, "distance_to_base": distances}
         (folder / PROVENANCE).write_text(json.dumps(provenance, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
         (folder / MODEL_CARD).write_text(model_card(plan, ratios, provenance), encoding="utf-8")

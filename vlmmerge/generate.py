@@ -20,6 +20,7 @@ from vlmmerge.features import Prompt, check_takes_features, join, look, make_pro
 from vlmmerge.limits import try_out
 from vlmmerge.loading import does_not_load, load_part
 from vlmmerge.pictures import read_image
+from vlmmerge.processor import complete
 from vlmmerge.recipe import Generate
 from vlmmerge.tokenizer import check_tokens
 
@@ -50,6 +51,7 @@ class LiveVlm:
         )
         model: Any = load_part(folder, load, trusts_code)
         check_takes_features(model, folder)
+        complete(self.processor, model.config.to_dict(), dict(model.named_parameters()))
         self.model = model.to(device).eval()
         self.settings = settings
 
