@@ -33,41 +33,50 @@ Descriptors = Mapping[Path, int]
 
 
 @dataclass(frozen=True)
-class FileBlend:
+class PairedTowers:
+    """Language towers in files, paired.
+
+    Args:
+        checkpoints: The parents: `vlm`, `base` and the LLMs.
+        keys: For each parent, the file key of each slot.
+        vocabulary: How the rows of embeddings and heads pair.
+    """
+
+    checkpoints: Mapping[str, Checkpoint]
+    keys: Mapping[str, Mapping[Slot, str]]
+    vocabulary: Vocabulary
+
+    def info(self, parent: str, slot: Slot) -> TensorInfo:
+        """Where a parent's tensor lies."""
+        return self.checkpoints[parent].tensors[self.keys[parent][slot]]
+
+    def shape(self, slot: Slot) -> torch.Size:
+        """The shape of what is paired: where vocabularies differ, of the shared tokens' rows alone."""
+        rows, shape = self.vocabulary.rows_of("vlm", slot), self.info("vlm", slot).shape
+        return torch.Size(shape if rows is None else (len(rows), *shape[1:]))
+
+
+@dataclass(frozen=True)
+class FileBlend(PairedTowers):
     """What is blended.
 
     Args:
         method: A name in `METHODS`.
         seed: For the masks of methods that draw them.
         options: What holds for the whole blend.
-        checkpoints: The parents: `vlm`, `base` and the LLMs.
-        keys: For each parent, the file key of each slot.
         written_keys: The keys of the VLM parent's files that hold a slot: two if a tied head repeats the embeddings.
-        vocabulary: How the rows of embeddings and heads pair.
         ratios: For each slot, the ratio of each parent but the base.
     """
 
     method: str
     seed: int
     options: Options
-    checkpoints: Mapping[str, Checkpoint]
-    keys: Mapping[str, Mapping[Slot, str]]
     written_keys: Mapping[Slot, Sequence[str]]
-    vocabulary: Vocabulary
     ratios: Ratios
-
-    def info(self, parent: str, slot: Slot) -> TensorInfo:
-        """Where a parent's tensor lies."""
-        return self.checkpoints[parent].tensors[self.keys[parent][slot]]
 
     def places(self, slot: Slot) -> list[TensorInfo]:
         """Where the VLM parent's files hold a slot."""
         return [self.checkpoints["vlm"].tensors[key] for key in self.written_keys[slot]]
-
-    def shape(self, slot: Slot) -> torch.Size:
-        """The shape of what is blended: where vocabularies differ, of the shared tokens' rows alone."""
-        rows, shape = self.vocabulary.rows_of("vlm", slot), self.info("vlm", slot).shape
-        return torch.Size(shape if rows is None else (len(rows), *shape[1:]))
 
 
 def blend_files(blend: FileBlend, folder: Path) -> Iterator[int]:
@@ -83,7 +92,7 @@ def blend_files(blend: FileBlend, folder: Path) -> Iterator[int]:
     """
     with ExitStack() as stack:
         workers = stack.enter_context(closing(Workers()))
-        sources = _open_sources(blend, stack)
+        sources = open_sources(blend, stack)
         targets = {
             file: _open(folder / file.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, stack)
             for file in blend.checkpoints["vlm"].weight_files
@@ -102,17 +111,18 @@ def measure_distances(blend: FileBlend) -> dict[str, float]:
     """
     meter = DistanceMeter()
     with ExitStack() as stack:
-        sources = _open_sources(blend, stack)
+        sources = open_sources(blend, stack)
         for slot in blend.keys["vlm"]:
-            reads = {name: _reader(blend, name, slot, sources, is_checked=False) for name in blend.checkpoints}
+            reads = {name: read_slot(blend, name, slot, sources, is_checked=False) for name in blend.checkpoints}
             meter.add(blend.shape(slot), reads.pop("base"), reads)
     return {name: distance for name, distance in meter.distances().items() if not math.isnan(distance)}
 
 
-def _open_sources(blend: FileBlend, stack: ExitStack) -> Descriptors:
+def open_sources(towers: PairedTowers, stack: ExitStack) -> Descriptors:
+    """Open all weight files of the parents, until the stack is closed."""
     return {
         file: _open(file, os.O_RDONLY, stack)
-        for checkpoint in blend.checkpoints.values()
+        for checkpoint in towers.checkpoints.values()
         for file in checkpoint.weight_files
     }
 
@@ -155,7 +165,7 @@ def _works(blend: FileBlend, sources: Descriptors, targets: Descriptors) -> Iter
     """The slots in the order in which the VLM's files hold them, so that each file grows from its beginning."""
     places = {slot: blend.info("vlm", slot) for slot in blend.keys["vlm"]}
     for slot, place in sorted(places.items(), key=lambda item: (item[1].file, item[1].start)):
-        reads = {name: _reader(blend, name, slot, sources, is_checked=True) for name in blend.checkpoints}
+        reads = {name: read_slot(blend, name, slot, sources, is_checked=True) for name in blend.checkpoints}
         rows = blend.vocabulary.rows_of("vlm", slot)
         yield SlotWork(
             slot=str(slot),
@@ -168,9 +178,10 @@ def _works(blend: FileBlend, sources: Descriptors, targets: Descriptors) -> Iter
         )
 
 
-def _reader(blend: FileBlend, parent: str, slot: Slot, sources: Descriptors, *, is_checked: bool) -> Read:
-    checkpoint, info, key = blend.checkpoints[parent], blend.info(parent, slot), blend.keys[parent][slot]
-    rows, width = blend.vocabulary.rows_of(parent, slot), blend.shape(slot)[1:].numel()
+def read_slot(towers: PairedTowers, parent: str, slot: Slot, sources: Descriptors, *, is_checked: bool) -> Read:
+    """What reads a parent's elements of a slot, in the dtype of its file; `is_checked` refuses what is not finite."""
+    checkpoint, info, key = towers.checkpoints[parent], towers.info(parent, slot), towers.keys[parent][slot]
+    rows, width = towers.vocabulary.rows_of(parent, slot), towers.shape(slot)[1:].numel()
     read_part = checkpoint.read_part if is_checked else checkpoint.read_unchecked
 
     def read(start: int, stop: int) -> Tensor:
