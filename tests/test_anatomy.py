@@ -209,7 +209,7 @@ def test_rotary_frequencies_of_old_checkpoints_are_left_out() -> None:
 def test_a_base_without_a_language_tower_is_told() -> None:
     error = fault_of({"vlm": language_shapes(), "base": {"encoder.attn.weight": (8, 8)}, "ja": {}})
     assert str(error) == (
-        "base has no language tower: no key of the form `layers.0.self_attn.q_proj.weight`\n"
+        "`base` has no language tower: no key of the form `layers.0.self_attn.q_proj.weight`\n"
         "  found encoder.attn.weight ...\n"
         "hint: `parents.base` must be a decoder-only language model"
     )

@@ -28,6 +28,11 @@ ORDER = [
     "towers",
     "anatomy",
     "vocabulary",
+    "defaults",
+    "traits",
+    "lineup",
+    "misfits",
+    "inspection",
     "genome",
     "ratios",
     "mergekit",
@@ -52,6 +57,7 @@ ORDER = [
     "estimate",
     "summary",
     "console",
+    "tables",
     "cli",
 ]
 FILES = sorted(PACKAGE.rglob("*.py"))

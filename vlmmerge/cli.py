@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     if parsed.json:
         print(json.dumps(result, ensure_ascii=False))
-    return 0
+    return int(parsed.command == "inspect" and result["grade"] == "will fail")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -49,6 +49,17 @@ def make_parser() -> argparse.ArgumentParser:
         help="run code that comes with a model where transformers has no class of its own for it",
     )  # fmt: skip
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    inspect = commands.add_parser(
+        "inspect", parents=[common], help="tell what checkpoints are made of, and whether they fit as parents"
+    )
+    inspect.add_argument(
+        "parents",
+        nargs="+",
+        metavar="PARENT",
+        help="a folder or hub id; of three or more, an LLM at the end is the base",
+    )
+    inspect.add_argument("--base", metavar="MODEL", help="the common ancestor of the language towers")
 
     evolve = commands.add_parser(
         "evolve", parents=[common, loading], help="search for the ratios of a recipe, and export the best"
@@ -117,6 +128,19 @@ def make_parser() -> argparse.ArgumentParser:
     evalsets = commands.add_parser("evalsets", parents=[common], help="list the evaluation sets, or show one")
     evalsets.add_argument("name", nargs="?", metavar="NAME")
     return parser
+
+
+def run_inspect(parsed: argparse.Namespace) -> Any:
+    from vlmmerge import tables
+    from vlmmerge.inspection import describe, inspect
+
+    inspection = inspect(parsed.parents, parsed.base)
+    described = describe(inspection)
+    if not parsed.json:
+        tables.show_inspection(described)
+    if not parsed.json:
+        tables.show_conclusion(described)
+    return described
 
 
 def run_evolve(parsed: argparse.Namespace) -> Any:
@@ -315,6 +339,7 @@ def _quieten_libraries() -> None:
 
 
 COMMANDS = {
+    "inspect": run_inspect,
     "evolve": run_evolve,
     "blend": run_blend,
     "export": run_export,

@@ -3,7 +3,7 @@
 Knows records and plans by their fields. Computes nothing but the text.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +21,6 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
-
-from vlmmerge.score import METRICS
 
 if TYPE_CHECKING:
     from vlmmerge.export import ExportWatcher
@@ -75,14 +73,21 @@ class _Bars:
 
 @contextmanager
 def watch_export(name: str, total: int) -> Iterator["ExportWatcher"]:
+    """As `watch_bytes`, and warnings on stderr."""
+    from vlmmerge.export import ExportWatcher
+
+    with watch_bytes(name, total) as advance:
+        yield ExportWatcher(advance, warn)
+
+
+@contextmanager
+def watch_bytes(name: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show a bar on stderr with GiB a second and the time left, from when it is first told of some more bytes.
 
     Args:
         name: What is done.
         total: How many bytes there will be.
     """
-    from vlmmerge.export import ExportWatcher
-
     columns = (
         TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[size]}"),
         TextColumn("{task.fields[speed]}"), TimeElapsedColumn(), TimeRemainingColumn(),
@@ -98,7 +103,7 @@ def watch_export(name: str, total: int) -> Iterator["ExportWatcher"]:
             size = f"{completed / GIB:.2f}/{total / GIB:.2f} GiB"
             progress.update(task.id, completed=completed, size=size, speed=speed)
 
-        yield ExportWatcher(advance, warn)
+        yield advance
 
 
 def show_table(rows: Sequence[dict[str, Any]], metrics: Sequence[str]) -> None:
@@ -120,6 +125,8 @@ def show_table(rows: Sequence[dict[str, Any]], metrics: Sequence[str]) -> None:
 
 def _cell(metric: str, numbers: Sequence[float], sign: str = "") -> str:
     """A value with its interval below it."""
+    from vlmmerge.score import METRICS
+
     digits = 1 if METRICS[metric].best == 100.0 else 2
     value, low, high = (f"{number:{sign}.{digits}f}" for number in numbers)
     return f"{value}\n[dim]{low}–{high}[/]"

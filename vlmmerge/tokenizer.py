@@ -40,6 +40,11 @@ class Tokenizer:
         return text if text and text.isprintable() and "\N{REPLACEMENT CHARACTER}" not in text else token
 
 
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a checkpoint's folder holds a tokenizer of any kind."""
+    return any((folder / each).exists() for each in FILES)
+
+
 def open_tokenizers(folders: Mapping[str, Path]) -> dict[str, Tokenizer | None]:
     """Open the tokenizer of each checkpoint; None where there is none.
 
@@ -60,7 +65,7 @@ def open_tokenizers(folders: Mapping[str, Path]) -> dict[str, Tokenizer | None]:
                     opened[content] = _of_library(tokenizers.Tokenizer.from_buffer(content))
                 found[name] = opened[content]
             else:
-                found[name] = _by_transformers(folder) if any((folder / each).exists() for each in FILES) else None
+                found[name] = _by_transformers(folder) if has_tokenizer(folder) else None
         except (
             Exception
         ) as error:  # the libraries raise whatever a file made them stumble over, as plain `Exception` too

@@ -83,7 +83,7 @@ def language_tower(shapes: Shapes) -> dict[Slot, str]:
     frame = lone_frame(shapes)
     if frame is None:
         raise ParentsError(
-            "base has no language tower: no key of the form `layers.0.self_attn.q_proj.weight`",
+            "`base` has no language tower: no key of the form `layers.0.self_attn.q_proj.weight`",
             details=[f"found {', '.join(list(shapes)[:3])} ..."],
             hint="`parents.base` must be a decoder-only language model",
         )
