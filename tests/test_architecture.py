@@ -37,6 +37,8 @@ ORDER = [
     "ratios",
     "mergekit",
     "blend",
+    "deltas",
+    "verdict",
     "evalsets",
     "features",
     "limits",

@@ -10,10 +10,13 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vlmmerge import __version__
 from vlmmerge.errors import VlmMergeError
+
+if TYPE_CHECKING:
+    from vlmmerge.inspection import Inspection
 
 INTERRUPTED = 130
 
@@ -60,6 +63,9 @@ def make_parser() -> argparse.ArgumentParser:
         help="a folder or hub id; of three or more, an LLM at the end is the base",
     )
     inspect.add_argument("--base", metavar="MODEL", help="the common ancestor of the language towers")
+    inspect.add_argument(
+        "--deltas", action="store_true", help="read all weights, and tell by how much they differ and where"
+    )
 
     evolve = commands.add_parser(
         "evolve", parents=[common, loading], help="search for the ratios of a recipe, and export the best"
@@ -134,13 +140,29 @@ def run_inspect(parsed: argparse.Namespace) -> Any:
     from vlmmerge import tables
     from vlmmerge.inspection import describe, inspect
 
-    inspection = inspect(parsed.parents, parsed.base)
+    inspection = inspect(parsed.parents, parsed.base, has_weights=parsed.deltas)
     described = describe(inspection)
     if not parsed.json:
         tables.show_inspection(described)
+    if parsed.deltas and (deltas := _compare(inspection)):
+        described["deltas"] = deltas
+        if not parsed.json:
+            tables.show_deltas(deltas)
     if not parsed.json:
         tables.show_conclusion(described)
     return described
+
+
+def _compare(inspection: "Inspection") -> dict[str, Any] | None:
+    from vlmmerge import console
+    from vlmmerge.deltas import compare, num_bytes_compared, paired_towers
+    from vlmmerge.verdict import describe_deltas
+
+    if (towers := paired_towers(inspection)) is None:
+        console.warn("no task vectors: the parents do not fit")
+        return None
+    with console.watch_bytes("comparing", num_bytes_compared(towers)) as advance:
+        return describe_deltas(inspection.lineup, compare(towers, advance))
 
 
 def run_evolve(parsed: argparse.Namespace) -> Any:
