@@ -66,6 +66,10 @@ def study(
     misfit_slots |= {HEAD} if heads_apart else set()
     if misfit_slots:
         hint = "all language towers must come from one base model, with equal shapes"
+        if all(".experts." in slot.role for slot in misfit_slots):
+            hint = (
+                "one parent may hold each expert by itself, and another all in one tensor: such two cannot be blended"
+            )
         num_slots = len(misfit_slots | keys["base"].keys())
         raise ParentsError(
             f"parents do not fit: {len(misfit_slots)} of {num_slots} language slots differ",

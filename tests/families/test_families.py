@@ -4,6 +4,7 @@ A family is a function that makes its configuration, as small as transformers al
 tried in every layout of `LAYOUTS` that it has been published in, beside the one that transformers writes.
 """
 
+import json
 import re
 import shutil
 from collections.abc import Callable, Iterable
@@ -21,10 +22,11 @@ from torch import Tensor
 
 from vlmmerge import cli
 from vlmmerge.checkpoint import open_checkpoint
-from vlmmerge.errors import CheckpointError
-from vlmmerge.evaluate import make_blender, make_plan
+from vlmmerge.errors import CheckpointError, ParentsError
+from vlmmerge.evaluate import CONVERTED, FUSED, make_blender, make_plan
 from vlmmerge.features import check_takes_features, join, look, make_prompt
 from vlmmerge.recipe import load_recipe
+from vlmmerge.slots import HEAD
 from vlmmerge.towers import language_tower, towers
 
 WEIGHTS = "model.safetensors"
@@ -65,6 +67,7 @@ class Family:
         picture: What its processor would make of a picture, but for the tokens.
         num_image_tokens: How many tokens stand for the picture.
         marks: The input that marks those tokens, if it has one.
+        make_llm: Makes that language model.
     """
 
     config: Any
@@ -72,6 +75,7 @@ class Family:
     picture: dict[str, Tensor]
     num_image_tokens: int = 4
     marks: str | None = None
+    make_llm: Callable[[Any], Any] = transformers.AutoModelForCausalLM.from_config
 
     @property
     def prompt(self) -> dict[str, Tensor]:
@@ -160,6 +164,27 @@ def qwen3_vl() -> Family:
     config = transformers.Qwen3VLConfig(text_config=text, vision_config=QWEN3_EYES, **QWEN_TOKENS)
     llm = transformers.Qwen3Config(**TEXT, head_dim=8)
     return Family(config, llm, QWEN_PICTURE, marks="mm_token_type_ids")
+
+
+def qwen3_vl_moe() -> Family:
+    """All experts of a layer in one tensor, in the file and in memory; no language model alone is written so."""
+    moe = {**TIED, "head_dim": 8, "moe_intermediate_size": 24, "num_experts": 4, "num_experts_per_tok": 2}
+    config = transformers.Qwen3VLMoeConfig(
+        text_config={**moe, "rope_parameters": ROTARY}, vision_config=QWEN3_EYES, tie_word_embeddings=True,
+        **QWEN_TOKENS,
+    )  # fmt: skip
+    tower = transformers.AutoModel.from_config
+    return Family(config, config.text_config, QWEN_PICTURE, marks="mm_token_type_ids", make_llm=tower)
+
+
+def llava_of_qwen3_moe() -> Family:
+    """Each expert by itself in the file, and all of a layer in one tensor in memory."""
+    moe = {**TEXT, "moe_intermediate_size": 24, "num_experts": 4, "num_experts_per_tok": 2}
+    config = transformers.LlavaConfig(
+        vision_config=transformers.CLIPVisionConfig(**EYES), text_config=transformers.Qwen3MoeConfig(**moe),
+        image_token_index=IMAGE, vision_feature_layer=-1, image_seq_length=4,
+    )  # fmt: skip
+    return Family(config, transformers.Qwen3MoeConfig(**moe), pixels(1, 3, 16, 16))
 
 
 def internvl() -> Family:
@@ -259,6 +284,7 @@ FAMILIES: dict[str, Callable[[], Family]] = {
     "Qwen2-VL": qwen2_vl,
     "Qwen2.5-VL": qwen2_5_vl,
     "Qwen3-VL": qwen3_vl,
+    "Qwen3-VL-MoE": qwen3_vl_moe,
     "InternVL": internvl,
     "Idefics2": idefics2,
     "Idefics3": idefics3,
@@ -325,11 +351,11 @@ def draw(model: Any, seed: int, base: Any = None) -> None:
 
 def write_parents(folder: Path, family: Family) -> None:
     """Write `vlm`, `base`, `one` and `two`, all with one tokenizer, and a recipe; the same each time."""
-    base = transformers.AutoModelForCausalLM.from_config(family.llm)
+    base = family.make_llm(family.llm)
     draw(base, 1)
     base.save_pretrained(folder / "base")
     for seed, name in enumerate(("one", "two"), 2):
-        child = transformers.AutoModelForCausalLM.from_config(family.llm)
+        child = family.make_llm(family.llm)
         draw(child, seed, base)
         child.save_pretrained(folder / name)
     vlm = transformers.AutoModelForImageTextToText.from_config(family.config)
@@ -457,6 +483,82 @@ def test_a_layout_that_transformers_cannot_load_is_blended_file_to_file(
     assert foreign.keys() == set(name_of.values())
     assert all(same(foreign[name_of[key]], tensor) for key, tensor in usual.items())
     assert {name_of[key]: tower for key, tower in usual_tower.items()} == foreign_tower
+
+
+def test_experts_that_are_fused_as_they_load_are_blended_in_files_and_told_to_a_search(tmp_path: Path) -> None:
+    family = llava_of_qwen3_moe()
+    write_parents(tmp_path, family)
+    blend(tmp_path, tmp_path / "out")
+    assert answer(load(tmp_path / "out"), family) != answer(load(tmp_path / "vlm"), family)
+    with pytest.raises(ParentsError) as caught:
+        make_blender(make_plan(load_recipe(tmp_path / "recipe.yaml")), load(tmp_path / "vlm"))
+    first = [f"layers.0.mlp.experts.{number}" for number in (0, 1)]
+    names = [f"{expert}.{name}_proj.weight" for expert in first for name in ("down", "gate", "up")]
+    assert str(caught.value) == "\n".join(
+        ["the loaded VLM lacks 24 of 45 language slots", *(f"  {name}" for name in names), f"hint: {FUSED}"]
+    )
+
+
+def test_experts_that_are_turned_as_they_load_are_blended_in_files_and_told_to_a_search(tmp_path: Path) -> None:
+    """The hub's checkpoints have them turned: names pair, and what is blended live would not be what ships."""
+    family = qwen3_vl_moe()
+    write_parents(tmp_path, family)
+    for name in ("vlm", "base", "one", "two"):
+        tensors = load_file(tmp_path / name / WEIGHTS)
+        turned = {key: value.mT.contiguous() if "experts" in key else value for key, value in tensors.items()}
+        save_file(turned, tmp_path / name / WEIGHTS, metadata={"format": "pt"})
+    blend(tmp_path, tmp_path / "out")
+    assert answer(load(tmp_path / "out"), family) != answer(load(tmp_path / "vlm"), family)
+    with pytest.raises(ParentsError) as caught:
+        make_blender(make_plan(load_recipe(tmp_path / "recipe.yaml")), load(tmp_path / "vlm"))
+    assert str(caught.value) == "\n".join(
+        [
+            "the loaded VLM holds other values than its files in 4 of 24 language slots",
+            "  layers.0.mlp.experts.down_proj  (4, 24, 32) in the file   (4, 32, 24) in memory",
+            "  layers.0.mlp.experts.gate_up_proj  (4, 32, 48) in the file   (4, 48, 32) in memory",
+            "  layers.1.mlp.experts.down_proj  (4, 24, 32) in the file   (4, 32, 24) in memory",
+            "  layers.1.mlp.experts.gate_up_proj  (4, 32, 48) in the file   (4, 48, 32) in memory",
+            f"hint: {CONVERTED}",
+        ]
+    )
+
+
+def test_experts_each_by_itself_do_not_pair_with_all_in_one_tensor(tmp_path: Path) -> None:
+    write_parents(tmp_path / "one by one", llava_of_qwen3_moe())
+    write_parents(tmp_path, qwen3_vl_moe())
+    for name in ("base", "one", "two"):
+        shutil.rmtree(tmp_path / name)
+        shutil.copytree(tmp_path / "one by one" / name, tmp_path / name)
+    with pytest.raises(ParentsError) as caught:
+        make_plan(load_recipe(tmp_path / "recipe.yaml", ["blend.embeddings=vlm"]))
+    assert caught.value.message == "parents do not fit: 28 of 47 language slots differ"
+    assert caught.value.details[0] == (
+        "`vlm`: 19 of 43 slots found under `model.language_model.`; no slot: "
+        "model.language_model.layers.0.mlp.experts.down_proj, model.language_model.layers.0.mlp.experts.gate_up_proj, "
+        "model.language_model.layers.1.mlp.experts.down_proj"
+    )
+    assert caught.value.hint == (
+        "one parent may hold each expert by itself, and another all in one tensor: such two cannot be blended"
+    )
+
+
+def test_a_head_of_its_own_is_blended_though_a_config_that_is_silent_would_tie_it(
+    written: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Mistral Small 3.1's config does not say, and transformers would tie it, but for what the files hold."""
+    folder = shutil.copytree(written("Mistral 3"), tmp_path / "parents")
+    file = folder / "vlm" / "config.json"
+    config = json.loads(file.read_text())
+    for part in (config, config["text_config"]):
+        del part["tie_word_embeddings"]
+    file.write_text(json.dumps(config))
+    family, plan = mistral3(), make_plan(load_recipe(folder / "recipe.yaml"))
+    assert HEAD in plan.anatomy.slots
+    live = load(folder / "vlm")
+    assert live.config.tie_word_embeddings
+    make_blender(plan, live).write(plan.fixed_ratios())
+    blend(folder, tmp_path / "out")
+    assert answer(load(tmp_path / "out"), family) == answer(live, family)
 
 
 def longer(prompt: dict[str, Tensor]) -> dict[str, Tensor]:
