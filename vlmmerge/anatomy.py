@@ -149,7 +149,8 @@ def _matches(parents: Mapping[str, Shapes], keys: Mapping[str, Mapping[Slot, str
         if missing := wanted.keys() - own.keys():
             frame = find_frame(own, shapes) if own.keys() - {HEAD} else lone_frame(shapes)
             there = {*own.values(), *filter(is_computed, shapes)}
-            left = [key for key in shapes if key not in there and (frame is None or frame.slot(key))]
+            slots = {key: frame.slot(key) for key in shapes if key not in there} if frame else {}
+            left = [key for key, slot in slots.items() if slot and not slot.has_token_rows]
             found = f"`{name}`: {len(wanted) - len(missing)} of {len(wanted)} slots found"
             place = f" under `{frame.prefix}`" if frame else ""
             lines.append(f"{found}{place}{'; no slot: ' + ', '.join(left[:3]) if left else ''}")

@@ -58,7 +58,8 @@ class Frame:
     @cached_property
     def prefix(self) -> str:
         """What stands before the names of embeddings and final norm, beside the layers."""
-        return self.stack[: self.stack.rfind(".") + 1]
+        above = _parent(self.stack)
+        return f"{above}." if above else ""
 
     def slot(self, key: str) -> Slot | None:
         """The slot that a key under the prefix would be; None elsewhere, and in a layer that is no language layer."""
@@ -124,14 +125,23 @@ def find_frame(
     return max(frames, key=rank, default=None)
 
 
-def lone_frame(keys: Iterable[str]) -> Frame | None:
-    """Where the language tower stands, with no base to compare: the largest stack, if it can be beside embeddings."""
-    keys = list(keys)
-    stacks = _stacks(keys)
-    sizes = Counter({stack: sum(map(len, layers.values())) for stack, layers in stacks.items()})
-    frames = [Frame(stack, _numbered_anew(stacks[stack], _has_no_cross)) for stack, _ in sizes.most_common()]
-    there = set(keys)
-    return next((frame for frame in frames if f"{frame.prefix}embed_tokens.weight" in there), next(iter(frames), None))
+def lone_frame(shapes: Shapes) -> Frame | None:
+    """Where the language tower stands, with no base to compare: beside the embeddings, which have the most rows.
+
+    Where no stack has a matrix beside it, it is the largest; layers that look at a picture do not count.
+    """
+    stacks = _stacks(shapes)
+    beside = Counter({_parent(stack): 0 for stack in stacks})
+    for key, shape in shapes.items():
+        if (place := _parent(_parent(key))) in beside and len(shape) == 2:
+            beside[place] = max(beside[place], shape[0])
+
+    def rank(stack: str) -> tuple[int, int]:
+        own = [roles for roles in stacks[stack].values() if _has_no_cross(roles)]
+        return bool(own) * beside[_parent(stack)], sum(map(len, own))
+
+    stack = max(sorted(stacks), key=rank, default=None)
+    return None if stack is None else Frame(stack, _numbered_anew(stacks[stack], _has_no_cross))
 
 
 def towers(shapes: Shapes, slots: Collection[Slot] | None = None) -> dict[str, Tower]:
@@ -175,7 +185,13 @@ def is_computed(key: str) -> bool:
 def _stands_beside(frame: Frame, key: str) -> bool:
     """Whether a key stands right beside the layers: embeddings, final norm and rotary frequencies."""
     name = key.removeprefix(frame.prefix)
-    return key.startswith(frame.prefix) and (is_computed(name) or bool(re.fullmatch(r"(embed_tokens|norm)\.\w+", name)))
+    is_own = is_computed(name) or re.fullmatch(r"(?!vis|image|mm_)\w*(embed|norm)\w*\.\w+", name)
+    return key.startswith(frame.prefix) and bool(is_own)
+
+
+def _parent(name: str) -> str:
+    """The module that a module or tensor is part of; empty for the whole."""
+    return name.rpartition(".")[0]
 
 
 def _stacks(keys: Iterable[str]) -> dict[str, dict[int, set[str]]]:
@@ -244,8 +260,8 @@ def _is_patch(key: str, shape: tuple[int, ...]) -> bool:
 def _connects(name: str) -> bool:
     """Whether a name says that it connects, before it comes to a layer or a patch embedding."""
     for part in name.split(".")[:-1]:
+        if part.isdigit() or "patch" in part:
+            return "merge" in part
         if CONNECTOR.search(part):
             return True
-        if part.isdigit() or "patch" in part:
-            return False
     return False
