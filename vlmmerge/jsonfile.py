@@ -84,7 +84,9 @@ def parse_strictly(raw: bytes) -> Any:
     Traceback (most recent call last):
     ValueError: `a` stands in it twice
     """
-    return json.loads(raw.decode("utf-8"), object_pairs_hook=_object, parse_constant=_no_constant)
+    return json.loads(
+        raw.decode("utf-8"), object_pairs_hook=_object, parse_int=_whole_number, parse_constant=_no_constant
+    )
 
 
 def _told(file: Path, parse: Any) -> dict[str, Any]:
@@ -111,6 +113,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         raise ValueError(f"`{twice}` stands in it twice")
     "".join(made).encode()  # raises on half a surrogate pair
     return made
+
+
+def _whole_number(text: str) -> int:
+    if text == "-0":  # to others a fraction
+        raise ValueError("-0 is no whole number")
+    return int(text)
 
 
 def _no_constant(name: str) -> None:

@@ -16,7 +16,7 @@ ADAPTER = "adapter_config.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 # How the weights of quantized layers are spelled and stored where no config says so.
 PACKED_NAMES = (".qweight", ".qzeros", ".weight_packed", ".weight_scale", ".weight_scale_inv", ".absmax", ".SCB")
-PACKED_DTYPES = ("I8", "U8", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F6_E2M3", "F6_E3M2", "F4")
+PACKED_DTYPES = ("I8", "U8", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F4")
 UNQUANTIZED = "use the checkpoint that it was made from, in bfloat16, float16 or float32; its page names it"
 KINDS = {dict: "a mapping", list: "a list", str: "a text", bool: "true or false", int: "a whole number"}
 # What of a config is looked at here; null is as good as nothing.
