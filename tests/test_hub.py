@@ -16,6 +16,7 @@ from vlmmerge import checkpoint
 from vlmmerge.checkpoint import open_checkpoint, open_headers
 from vlmmerge.errors import CheckpointError
 from vlmmerge.evaluate import make_plan
+from vlmmerge.inspection import describe, inspect
 from vlmmerge.licence import read_licence
 from vlmmerge.recipe import load_recipe
 
@@ -66,6 +67,22 @@ def test_headers_are_read_and_no_weights(hub: FakeHub, parents: Path) -> None:
         opened.read(key)
     assert str(caught.value) == (
         f"org/vlm: the weights of `{key}` are still on the hub\nhint: open it whole, which fetches its weights"
+    )
+
+
+def test_to_inspect_fetches_no_weights(hub: FakeHub, parents: Path, tmp_path: Path) -> None:
+    names = ("vlm", "ja-llm", "base")
+    found = describe(inspect([f"org/{name}" for name in names]))
+    local = describe(inspect([str(parents / name) for name in names]))
+    sizes = [size for _, path, size in hub.served if path.endswith(".safetensors")]
+    assert len(sizes) == 3 and max(sizes) <= checkpoint.USUAL_HEADER, "a request each, of a part of the file"
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))
+    for name, parent in found["parents"].items():
+        assert parent.pop("where") == f"org/{name}" and parent.pop("commit") in hub.repos[f"org/{name}"].commits
+        assert parent == {key: value for key, value in local["parents"][name].items() if key not in ("where", "commit")}
+    assert found["findings"] == local["findings"]
+    assert (
+        found["next"] == 'a recipe with `parents: {vlm: "org/vlm", base: "org/base", llms: {"ja-llm": "org/ja-llm"}}`'
     )
 
 

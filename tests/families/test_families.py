@@ -25,6 +25,8 @@ from vlmmerge.checkpoint import open_checkpoint
 from vlmmerge.errors import CheckpointError, ParentsError
 from vlmmerge.evaluate import CONVERTED, FUSED, make_blender, make_plan
 from vlmmerge.features import check_takes_features, join, look, make_prompt
+from vlmmerge.inspection import describe, inspect
+from vlmmerge.misfits import FAILS
 from vlmmerge.recipe import load_recipe
 from vlmmerge.slots import HEAD
 from vlmmerge.towers import language_tower, towers
@@ -446,6 +448,8 @@ def test_what_is_blended_loads_with_transformers_and_says_what_the_live_model_sa
     parents: Path, family: str, tmp_path: Path
 ) -> None:
     vlm = FAMILIES[family]()
+    inspected = describe(inspect([str(parents / name) for name in ("vlm", "one", "two", "base")]))
+    assert inspected["grade"] != FAILS and inspected["parents"]["vlm"]["role"] == "vlm"
     plan = make_plan(load_recipe(parents / "recipe.yaml"))
     live = load(parents / "vlm")
     before = answer(live, vlm)
