@@ -406,6 +406,7 @@ def test_a_model_type_that_nobody_knows_says_what_it_says() -> None:
         ({"rope_theta": 5e5, "rope_scaling": None}, 5e5, None),
         ({"rope_parameters": {"rope_theta": 5e5, "rope_type": "default"}}, 5e5, None),
         ({"rope_theta": 1e6, "rope_scaling": {"type": "yarn", "factor": 2}}, 1e6, {"rope_type": "yarn", "factor": 2}),
+        ({"rope_theta": 1e6, "rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 24]}}, 1e6, None),
         (
             {"rope_parameters": {"full": {"rope_theta": 1e6, "rope_type": "linear"}, "sliding": {"rope_theta": 1e4}}},
             {"full": 1e6, "sliding": 1e4},

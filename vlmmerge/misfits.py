@@ -5,7 +5,7 @@ Knows headers, configs and tokenizers. Does not know weights, nor how findings a
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,7 +132,7 @@ def _study_tokens(lineup: Lineup, anatomy: Anatomy) -> tuple[Pairing | None, lis
         findings = [Finding(FINE, "vocabulary", policy["blended"])]
     nameless = [f"`{label}`" for label, each in lineup.checkpoints.items() if not has_tokenizer(each.folder)]
     if nameless and anatomy.slots:
-        message = f"{' and '.join(nameless)} without one: rows pair by number"
+        message = f"{listed(nameless)} without one: rows pair by number"
         findings += [Finding(MIND, "tokenizer", message, hint="put the tokenizer's files beside the weights")]
     return pairing, findings
 
@@ -163,7 +163,7 @@ def _judge_heads(checkpoints: Mapping[str, Checkpoint], anatomy: Anatomy) -> Ite
     """Whether one has a tied head and another a head of its own."""
     is_tied = {label: HEAD not in keys or keys[HEAD] == keys[EMBEDDINGS] for label, keys in anatomy.keys.items()}
     if HEAD in anatomy.slots and any(is_tied.values()):
-        tied = " and ".join(f"`{label}`" for label, tied in is_tied.items() if tied)
+        tied = listed([f"`{label}`" for label, tied in is_tied.items() if tied])
         message = f"tied in {tied}, not in `{VLM}`: the embeddings stand for the head, too"
         yield Finding(MIND, "head", message, hint=NOTHING_TO_SET)
 
@@ -207,6 +207,15 @@ def as_text(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
+def listed(words: Sequence[str]) -> str:
+    """At least one word, in words.
+
+    >>> listed(["a"]), listed(["a", "b", "c"])
+    ('a', 'a, b and c')
+    """
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
 def _key(value: Any) -> str:
     """What is equal for equal values: 10000 and 10000.0 are."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -214,11 +223,11 @@ def _key(value: Any) -> str:
 
 
 def _told(values: Mapping[str, str]) -> str:
-    """Each value with the parents that have it, the commonest last."""
+    """Each value with the parents that have it."""
     holders: dict[str, list[str]] = {}
     for label, value in values.items():
         holders.setdefault(value, []).append(f"`{label}`")
-    return ", ".join(f"{value} in {' and '.join(labels)}" for value, labels in holders.items())
+    return ", ".join(f"{value} in {listed(labels)}" for value, labels in holders.items())
 
 
 def _from_error(about: str, error: VlmMergeError) -> Finding:

@@ -12,6 +12,8 @@ from vlmmerge.defaults import class_defaults
 WITHIN = ("text_config", "llm_config", "language_config")
 # Where a class says nothing either.
 ROPE_THETA = 10_000.0
+# What rope's settings hold besides scaling; sections (mrope) move pictures' tokens alone, a text's as ever.
+NO_SCALING = ("rope_theta", "partial_rotary_factor", "mrope_section", "mrope_interleaved")
 SPECIAL_TOKENS = ("bos", "eos", "pad")
 
 
@@ -86,13 +88,13 @@ def _of_layers(rope: Mapping[str, Any], key: str) -> Any:
 
 
 def _scaling(rope: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What of rope's settings bends positions: without its theta, and None where nothing is left."""
+    """What of rope's settings bends a text's positions; None where nothing is left."""
     left = {}
     for key, value in rope.items():
         if isinstance(value, dict):
             value = _scaling(value)
-        is_plain = key in ("rope_type", "type") and value == "default"
-        if value is not None and key not in ("rope_theta", "partial_rotary_factor") and not is_plain:
+        is_plain = key in ("rope_type", "type") and value in ("default", "mrope")
+        if value is not None and key not in NO_SCALING and not is_plain:
             left["rope_type" if key == "type" else key] = value
     return left or None
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from vlmmerge.blend.distance import UNRELATED
 from vlmmerge.deltas import Products, add_up
 from vlmmerge.lineup import BASE, Lineup
+from vlmmerge.misfits import listed
 from vlmmerge.slots import Slot
 
 T = TypeVar("T")
@@ -94,9 +95,9 @@ def _tell_family(found: Mapping[str, Any]) -> Iterator[str]:
             f"are ({UNRELATED:g} or more; fine-tuned ones are below 0.3 or so)"
         )
     if not far:
-        lengths = _listed([_shown(norm) for norm in norms.values()])
+        lengths = listed([_shown(norm) for norm in norms.values()])
         are = "is" if len(norms) == 1 else "are"
-        names = _listed([f"`{name}`" for name in norms])
+        names = listed([f"`{name}`" for name in norms])
         apart = f"{names} {are} {lengths} lengths of `{base}` away from it"
         yield f"one family: {apart}; unrelated weights are {UNRELATED:g} or more"
 
@@ -140,10 +141,6 @@ def _trend(layers: Sequence[float]) -> str:
     if deep > MUCH_MORE * shallow:
         return "more in deep layers"
     return "more in shallow layers" if shallow > MUCH_MORE * deep else "about as much at any depth"
-
-
-def _listed(words: Sequence[str]) -> str:
-    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
 def _role(slot: Slot) -> str:
