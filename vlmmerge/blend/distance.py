@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vlmmerge.blend.work import Read
+from vlmmerge.blend.workers import torch_alone
 
 # So many elements of a slot are looked at: a tower's distance is known to a hundredth or better. They lie in a few
 # stretches, evenly spread, so that a disk can read them in no time.
@@ -32,6 +33,7 @@ class DistanceMeter:
     differences: dict[str, float] = field(default_factory=dict)
 
     @torch.no_grad()
+    @torch_alone()  # on little stretches it is faster (measured 2026, two cores: 0.12 seconds of CPU, else 0.8)
     def add(self, shape: torch.Size, base: Read, parents: Mapping[str, Read]) -> None:
         """Look at one slot; nothing is changed.
 

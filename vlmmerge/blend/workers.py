@@ -8,6 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -18,6 +19,17 @@ T = TypeVar("T")
 LARGER_THAN_CHUNKS = 31 * 2**20
 # Tasks that wait for each worker: enough for no worker to idle while the main thread does something else.
 AHEAD = 8
+
+
+@contextmanager
+def torch_alone() -> Iterator[None]:
+    """Let torch use one thread here: those that it would use else spin, waiting for work, on cores that others need."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(num_threads)
 
 
 class Workers:
@@ -46,28 +58,26 @@ class Workers:
         """Run tasks side by side and yield their results in the tasks' order.
 
         Tasks are drawn on this thread, no more than a few ahead of what is yielded, and drawing one may itself `map`.
-        Meanwhile torch uses one thread here too: those that it would use else spin, waiting for work, on busy cores.
+        Meanwhile torch uses one thread here too.
 
         Raises:
             Exception: Whatever the first task in order that fails raises; no later one is begun after that.
         """
         waiting: deque[Future[T]] = deque()
-        num_threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            for task in tasks:
-                waiting.append(self._pool.submit(task))
-                if len(waiting) > AHEAD * self.num_threads:
+        with torch_alone():
+            try:
+                for task in tasks:
+                    waiting.append(self._pool.submit(task))
+                    if len(waiting) > AHEAD * self.num_threads:
+                        yield waiting.popleft().result()
+                while waiting:
                     yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            torch.set_num_threads(num_threads)
-            for future in waiting:
-                future.cancel()
-            for future in waiting:
-                if not future.cancelled():
-                    future.exception()
+            finally:
+                for future in waiting:
+                    future.cancel()
+                for future in waiting:
+                    if not future.cancelled():
+                        future.exception()
 
     def close(self) -> None:
         """End the threads."""
