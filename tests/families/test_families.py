@@ -99,6 +99,11 @@ def llava() -> Family:
     return Family(config, transformers.LlamaConfig(**TEXT), pixels(1, 3, 16, 16))
 
 
+def llava_of_tied_llamas() -> Family:
+    """The language models' heads are their embeddings, and the VLM has trained one of its own."""
+    return replace(llava(), llm=transformers.LlamaConfig(**TIED))
+
+
 def llava_of_phi() -> Family:
     """Its language model fuses q, k and v, and gate and up."""
     config = transformers.LlavaConfig(
@@ -277,8 +282,70 @@ def mllama() -> Family:
     return Family(config, transformers.LlamaConfig(**TEXT), picture, num_image_tokens=1)
 
 
+# Families that nothing here was made for: what the anatomy knows, it knows of them, too.
+
+
+def paligemma2() -> Family:
+    text = {**TIED, "head_dim": 8, "query_pre_attn_scalar": 8}
+    eyes = {**EYES, "model_type": "siglip_vision_model", "vision_use_head": False}
+    config = transformers.PaliGemmaConfig(
+        vision_config=eyes, text_config=transformers.Gemma2Config(**text), image_token_index=IMAGE, projection_dim=32
+    )
+    return replace(paligemma(), config=config, llm=transformers.Gemma2Config(**text))
+
+
+def cohere2_vision() -> Family:
+    eyes = transformers.SiglipVisionConfig(**FINE_EYES, vision_use_head=False)
+    config = transformers.Cohere2VisionConfig(
+        vision_config=eyes, text_config=transformers.Cohere2Config(**TIED), image_token_id=IMAGE, downsample_factor=2,
+        alignment_intermediate_size=32,
+    )  # fmt: skip
+    return Family(config, transformers.Cohere2Config(**TIED), pixels(1, 3, 16, 16))
+
+
+def glm4v() -> Family:
+    eyes = dict(
+        depth=2, hidden_size=32, out_hidden_size=32, intermediate_size=64, num_heads=4, image_size=16, patch_size=4
+    )
+    text = {**TEXT, "rope_parameters": {**ROTARY, "partial_rotary_factor": 1.0}}
+    tokens = dict(image_start_token_id=BEGIN, image_end_token_id=END, video_start_token_id=14, video_end_token_id=15)
+    config = transformers.Glm4vConfig(
+        text_config=text, vision_config=eyes, image_token_id=IMAGE, video_token_id=VIDEO, **tokens
+    )
+    llm = transformers.Glm4Config(**TEXT, head_dim=8)
+    return Family(config, llm, QWEN_PICTURE, marks="mm_token_type_ids")
+
+
+def lfm2_vl() -> Family:
+    """Of its language model's two layers one convolves, and the final norm stands under another name."""
+    eyes = transformers.Siglip2VisionConfig(**EYES | {"patch_size": 4}, num_patches=16, vision_use_head=False)
+    layers = dict(layer_types=["conv", "full_attention"], block_auto_adjust_ff_dim=False, tie_word_embeddings=True)
+    text = transformers.Lfm2Config(**{**TEXT, **layers})
+    config = transformers.Lfm2VlConfig(
+        text_config=text, vision_config=eyes, image_token_id=IMAGE, downsample_factor=2, projector_hidden_size=32
+    )
+    picture = pixels(1, 16, 3 * 4 * 4) | {
+        "spatial_shapes": torch.tensor([[4, 4]]),
+        "pixel_attention_mask": torch.ones(1, 16, dtype=torch.long),
+    }
+    return Family(config, transformers.Lfm2Config(**{**TEXT, **layers}), picture)
+
+
+def qwen3_5() -> Family:
+    """Of its language model's two layers one attends linearly."""
+    linear = dict(
+        layer_types=["linear_attention", "full_attention"], linear_key_head_dim=8, linear_value_head_dim=8,
+        linear_num_key_heads=2, linear_num_value_heads=4, head_dim=8,
+        rope_parameters={**ROTARY, "partial_rotary_factor": 1.0},
+    )  # fmt: skip
+    eyes = {name: value for name, value in QWEN3_EYES.items() if name != "deepstack_visual_indexes"}
+    config = transformers.Qwen3_5Config(text_config={**TEXT, **linear}, vision_config=eyes, **QWEN_TOKENS)
+    return Family(config, config.text_config, QWEN_PICTURE, marks="mm_token_type_ids")
+
+
 FAMILIES: dict[str, Callable[[], Family]] = {
     "LLaVA": llava,
+    "LLaVA of tied Llamas": llava_of_tied_llamas,
     "LLaVA of Phi-3": llava_of_phi,
     "LLaVA-NeXT": llava_next,
     "LLaVA-OneVision": llava_onevision,
@@ -296,6 +363,11 @@ FAMILIES: dict[str, Callable[[], Family]] = {
     "Mistral 3": mistral3,
     "Aya Vision": aya_vision,
     "Mllama": mllama,
+    "PaliGemma 2": paligemma2,
+    "Command A Vision": cohere2_vision,
+    "GLM-4.1V": glm4v,
+    "LFM2-VL": lfm2_vl,
+    "Qwen3.5": qwen3_5,
 }
 
 Layout = list[tuple[str, str]]  # patterns in the keys that transformers writes, and what takes their place
