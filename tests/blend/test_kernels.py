@@ -19,6 +19,7 @@ from vlmmerge.anatomy import Slot
 from vlmmerge.blend import DEFAULTS, METHODS, Options, blend_slot
 from vlmmerge.blend.fused import KERNELS, LIMITS, FusedBlender, Target, can_launch, has_kernel, plan_launch
 from vlmmerge.blend.live import LiveBlender
+from vlmmerge.blend.masks import uniform
 from vlmmerge.blend.residency import place, send_ahead
 from vlmmerge.errors import VlmMergeError
 from vlmmerge.genome import Ratio
@@ -121,6 +122,19 @@ def test_any_density_gives_the_plain_formulas_bits(method: str, density: float) 
     assert same_bits(blend(method, base, parents, ratios), plain(method, base, parents, ratios).bfloat16())
 
 
+@pytest.mark.parametrize("element", [0, 1, 2050, LENGTH - 1])
+def test_a_mask_keeps_an_element_from_the_very_density_on_that_the_plain_one_does(element: int) -> None:
+    base, *parents = make_tensors(1)
+    number = float(uniform(SEED, "p0", str(SLOT), LENGTH)[element])
+    kept = []
+    for density in (number, number + 2.0**-32):
+        ratios = {"p0": Ratio(1.0, density)}
+        blended = blend("dare", base, parents, ratios)
+        assert same_bits(blended, plain("dare", base, parents, ratios).bfloat16())
+        kept.append(not torch.equal(blended[element], base[element]))
+    assert kept == [False, True] or torch.equal(parents[0][element], base[element])
+
+
 @every_kernel
 @pytest.mark.parametrize("length", [1, 2, 255, device_cuts.BLOCK, device_cuts.BLOCK + 1])
 def test_any_length_gives_the_plain_formulas_bits(method: str, length: int) -> None:
@@ -166,6 +180,7 @@ def test_weights_of_0_give_the_base_and_of_1_the_one_parent_bit_for_bit(method: 
     nothing = {"p0": Ratio(0.0, 0.5), "p1": Ratio(0.0)}
     if METHODS[method].uses_base:
         assert same_bits(blend(method, base, parents, nothing), base)
+        assert same_bits(blend(method, base, parents, nothing, Options(lambda_=0.5)), base)
     else:
         with pytest.raises(VlmMergeError, match="linear divides by the sum of the weights, and they sum to 0"):
             blend(method, base, parents, nothing)
@@ -192,11 +207,17 @@ def test_rounding_goes_to_the_nearest_and_of_two_as_near_to_the_even_one() -> No
     assert same_bits(blend("linear", small, [small], {"p0": Ratio()}, store=torch.float16), small.half().float())
 
 
+@pytest.mark.parametrize("num_blocks", [1, 2])
+@pytest.mark.parametrize("densities", [(0.3, 0.7), (0.5, 0.95)])
 @pytest.mark.parametrize("method", CUTTING)
-def test_where_all_magnitudes_are_equal_the_first_elements_are_kept(method: str) -> None:
+def test_where_all_magnitudes_are_equal_the_first_elements_are_kept(
+    method: str, densities: tuple[float, float], num_blocks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever the last of them lies: in each block, of regions of one block and of two."""
+    monkeypatch.setattr(device_cuts, "SMALLEST_REGION", num_blocks * device_cuts.BLOCK)
     base = torch.zeros(LENGTH, dtype=torch.bfloat16, device=DEVICE)
     parents = [base + 0.5, base - 0.25]
-    ratios = {"p0": Ratio(0.5, 0.4, 0.1), "p1": Ratio(0.5, 0.7, 0.3)}
+    ratios = {"p0": Ratio(0.5, densities[0], 0.1), "p1": Ratio(0.5, densities[1], 0.05)}
     assert same_bits(blend(method, base, parents, ratios), plain(method, base, parents, ratios).bfloat16())
 
 

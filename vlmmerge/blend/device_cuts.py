@@ -28,7 +28,7 @@ class Cuts:
     """What to keep of task vectors: magnitudes above `bits`, and of those that equal it the ones before `places`.
 
     Args:
-        bits: int32 of shape (cuts,), a float32 magnitude's; -1 keeps all.
+        bits: int32 of shape (cuts,), a float32 magnitude's.
         places: int64 of shape (cuts,).
     """
 
@@ -40,7 +40,7 @@ def make_table(base: Tensor, parent: Tensor) -> Tensor:
     """Count the task vector's magnitudes up to each upper half.
 
     Returns:
-        A new int32 tensor of shape (2**15 + 1,): how many are below number i * 2**16 as bits; 128 KiB.
+        A new int64 tensor of shape (2**15 + 1,): how many are below number i * 2**16 as bits; 256 KiB.
     """
     counts = torch.zeros(2**15, dtype=torch.int64, device=base.device)
     base, parent = base.reshape(-1), parent.reshape(-1)
@@ -48,7 +48,7 @@ def make_table(base: Tensor, parent: Tensor) -> Tensor:
         part = slice(start, start + COUNTED_AT_ONCE)
         bits = (parent[part].float() - base[part].float()).abs_().view(torch.int32)
         counts += torch.bincount(bits >> 16, minlength=2**15)
-    return _up_to(counts).to(torch.int32)
+    return _up_to(counts)
 
 
 def find_cuts(base: Tensor, parents: Sequence[Tensor], tables: Sequence[Tensor], num_kept: Tensor) -> Cuts:
@@ -62,7 +62,7 @@ def find_cuts(base: Tensor, parents: Sequence[Tensor], tables: Sequence[Tensor],
             that number; cut c is of parent c modulo their number.
 
     Returns:
-        New tensors. A cut that keeps none or all of a task vector with NaN keeps NaN apart, as the plain formulas do.
+        New tensors. To keep all, the smallest magnitude's last place; to keep none, the largest bits that there are.
     """
     num_elements, num_cuts = base.numel(), num_kept.numel()
     tables_of_cuts = torch.stack(list(tables)).repeat(num_cuts // len(parents), 1)
@@ -87,8 +87,7 @@ def find_cuts(base: Tensor, parents: Sequence[Tensor], tables: Sequence[Tensor],
     bits = (upper << 16 | lower).to(torch.int32)
     of_regions = counts.gather(2, lower.view(-1, 1, 1).expand(-1, num_regions, 1)).squeeze(2)
     places = _find_places(base, tuple(parents), bits, _up_to(of_regions), num_kept - num_larger)
-    bits = torch.where(num_kept == num_elements, -1, torch.where(num_kept == 0, torch.iinfo(torch.int32).max, bits))
-    return Cuts(bits.to(torch.int32), places)
+    return Cuts(bits, places)
 
 
 def _find_places(base: Tensor, parents: tuple[Tensor, ...], bits: Tensor, up_to: Tensor, num_equal: Tensor) -> Tensor:

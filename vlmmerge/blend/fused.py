@@ -111,7 +111,6 @@ def plan_launch(
     if not chosen.uses_base:
         total = 1.0 if options.normalize is False and names else sum_of_weights(method, of_parents)
         return Launch(names, tuple(weight / total for weight in weights), uses_base=False)
-    elects = elects and (len(names) > 1 or bool(options.normalize))
     divisor = sum_of_weights("normalize", of_parents) if options.normalize and not elects else None
     keys: tuple[int, ...] = ()
     lasts: tuple[int, ...] = ()
