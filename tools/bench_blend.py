@@ -8,12 +8,16 @@ vision tower; 7 GB, 14 GB at twice the layers), then prints
 - peak resident memory of each, and of `vlmmerge blend` by every method, at these layers and at twice as many;
 - a candidate in the live model, as a share of what copy bandwidth allows for the bytes that it must move.
 
-`--device cuda` measures a candidate on the GPU instead, with LLaVA-1.6-Mistral-7B's shapes, by CUDA's own clock.
+`--device cuda` measures a candidate on the GPU instead, with LLaVA-1.6-Mistral-7B's shapes, by CUDA's own clock from
+its first launch until the host knows that all is finite; and holds the kernels' bits against the plain formulas' on the
+CPU. It takes 58 GB of the GPU's memory, and needs Triton.
 A figure that was not reached is printed as such. mergekit comes with the `dev` extra.
 """
 
 import argparse
 import dataclasses
+import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
@@ -40,7 +44,7 @@ REPEATS, REPEATS_ON_GPU = 3, 20
 # How many times as fast as mergekit, how much of the copy bandwidth in the live model, milliseconds on an H200.
 WANTED_FACTOR = {"linear": 3, "dare_ties": 6, "ties": 10}
 WANTED_SHARE = {"linear": 0.5, "dare_ties": 0.2}
-WANTED_MILLISECONDS = {"linear": 17, "dare_ties": 20}
+WANTED_MILLISECONDS = {"linear": 17, "dare_ties": 20, "ties": None}
 WANTED_GIB = 1.5
 RATIOS = {"vlm": Ratio(0.7, 0.6, 0.02, 0.1), "ja": Ratio(0.5, 0.5, 0.01, 0.15)}
 # Runs a command and prints its seconds and peak memory; a small process, for a child's peak begins at its parent's.
@@ -122,8 +126,15 @@ def main() -> None:
 
 def machine(device: str) -> str:
     """What this was measured on."""
-    cores = f"{torch.get_num_threads()} threads" if device == "cpu" else torch.cuda.get_device_name()
+    cores = f"{torch.get_num_threads()} threads" if device == "cpu" else gpu()
     return f"{platform.machine()}, {cores}, torch {torch.__version__}, {time.strftime('%Y-%m-%d')}"
+
+
+def gpu() -> str:
+    """The GPU, and the versions of what drives it."""
+    has_triton = importlib.util.find_spec("triton") is not None
+    triton = f"triton {importlib.metadata.version('triton')}" if has_triton else "no triton"
+    return f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}, {triton}"
 
 
 def show(what: str, wanted: str, measured: str, is_reached: bool = True) -> None:
@@ -317,14 +328,15 @@ def measure_gpu() -> None:
         torch.cuda.empty_cache()
 
 
-def measure_gpu_method(method: str, wanted: int, blender: LiveBlender, bandwidth: float) -> None:
+def measure_gpu_method(method: str, wanted: int | None, blender: LiveBlender, bandwidth: float) -> None:
+    show(f"{method}, blended by", "", "kernels" if blender.has_kernel else "the plain formulas")
     candidates = iter([candidate(ON_GPU, number) for number in range(REPEATS_ON_GPU + 1)])
     taken = median_milliseconds(lambda: blender.write(next(candidates)), REPEATS_ON_GPU)
     floor = 1000 * moved_bytes(method, ON_GPU) / bandwidth
     what = f"{method}, a live candidate, {ON_GPU.num_weights / 1e9:.1f} G parameters"
     measured = f"{taken:.1f} ms (copying as many bytes: {floor:.1f} ms)"
-    show(what, f"<= {wanted} ms on an H200", measured, taken <= wanted)
-    is_same = equals_plain_formula(blender, list(ON_GPU.slots())[:3])
+    show(what, f"<= {wanted} ms on an H200" if wanted else "", measured, wanted is None or taken <= wanted)
+    is_same = equals_plain_formula(blender, list(ON_GPU.slots())[:3])  # a norm, and two matrices
     show(f"{method}, the plain formula's bits", "all of them", "the same" if is_same else "others", is_same)
 
 

@@ -32,6 +32,9 @@ from vlmmerge.blend import device_cuts  # noqa: E402
 
 assert device_cuts.IS_INTERPRETED == IS_INTERPRETED, "the first conftest.py asks for the interpreter"
 
+# numpy, in the interpreter, tells of what the tests of values that are not finite want.
+pytestmark = pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered:RuntimeWarning")
+
 SLOT = Slot(3, "mlp.gate_proj.weight")
 SEED = 7
 RATIOS = [Ratio(0.7, 0.6, 0.05), Ratio(-0.2, 0.31, 0.01), Ratio(0.5, 0.9), Ratio(1.3, 0.1, 0.2)]
@@ -349,6 +352,27 @@ def test_a_live_model_gets_the_bits_of_the_export_by_kernels(
             assert not written[others].any()
             written = written[[1, 4, 5, 8]]
         assert same_bits(written, wanted.float())
+
+
+def test_by_kernels_too_only_changed_slots_are_blended_and_a_failed_candidate_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Torch does not count what kernels write. Writing nothing at all was once an error."""
+    monkeypatch.setattr(LiveBlender, "_write", LiveBlender._write_fused)
+    blender = make_live_blender("dare_ties", torch.float16)
+    good = dict.fromkeys(blender.live, make_ratios(2))
+    blender.write(good)
+    wanted = {slot: parameter.detach().clone() for slot, parameter in blender.live.items()}
+    for parameter in blender.live.values():
+        parameter.data.fill_(7.0)
+    blender.write(good)
+    assert all(bool((parameter == 7.0).all()) for parameter in blender.live.values())
+    with pytest.raises(VlmMergeError, match=r"layers\.3\.mlp\.gate_proj\.weight: .* not finite in torch\.float16"):
+        blender.write({**dict.fromkeys(blender.live, make_ratios(2, weight=0.1)), SLOT: make_ratios(2, weight=1e7)})
+    for slot, parameter in blender.live.items():
+        parameter.data.fill_(0.0 if slot.has_token_rows else 7.0)
+    blender.write(good)
+    assert all(torch.equal(parameter, wanted[slot]) for slot, parameter in blender.live.items())
 
 
 def test_a_kernels_value_that_is_not_finite_is_the_same_error_as_the_plain_formulas() -> None:

@@ -174,6 +174,8 @@ class FusedBlender:
         Returns:
             The first slot with a value that is not finite in its stored dtype, if there is one.
         """
+        if not launches:
+            return None
         numbers, integers = _pack(launches.values(), self.options, self.device)
         faults = torch.zeros(len(launches), ALIGNED, dtype=torch.int32, device=self.device)
         with torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext(), torch.no_grad():

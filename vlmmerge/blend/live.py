@@ -96,7 +96,7 @@ class LiveBlender:
             works = (self._work(slot, ratios) for slot in slots)
             for _ in blend_in_chunks(self.method, self.seed, self.options, works, self._workers):
                 pass
-        elif self._has_kernel:
+        elif self.has_kernel:
             self._write_fused(slots, ratios)
         else:
             self._write_plainly(slots, ratios)
@@ -166,7 +166,8 @@ class LiveBlender:
         return all(parameter.is_contiguous() for parameter in self.live.values())
 
     @cached_property
-    def _has_kernel(self) -> bool:
+    def has_kernel(self) -> bool:
+        """Whether kernels blend, where the model does not run on a CPU."""
         dtypes = {tensor.dtype for tower in (*self._towers(), self.live) for tensor in tower.values()}
         is_known = dtypes | set(self.store_dtypes.values()) <= set(LIMITS)
         return is_known and has_kernel(self.method, self.options) and can_launch(self._device)
