@@ -47,6 +47,8 @@ ORDER = [
     "pictures",
     "generate",
     "score",
+    "plan",
+    "resident",
     "evaluate",
     "licence",
     "card",

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from vlmmerge import __version__
 from vlmmerge.blend import METHODS, blend_slot
-from vlmmerge.evaluate import make_plan
+from vlmmerge.plan import make_plan
 from vlmmerge.recipe import load_recipe
 
 if TYPE_CHECKING:

@@ -15,10 +15,11 @@ from PIL import Image
 
 from vlmmerge.anatomy import Slot
 from vlmmerge.card import model_card, ratio_rows
-from vlmmerge.evaluate import Plan, answer_one, make_plan
+from vlmmerge.evaluate import answer_one
 from vlmmerge.export import export
 from vlmmerge.genome import Ratio
 from vlmmerge.hub import HubId, Snapshot
+from vlmmerge.plan import Plan, make_plan
 from vlmmerge.recipe import load_recipe
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from vlmmerge.evalsets import load
-from vlmmerge.evaluate import Evaluator, Plan, make_plan
+from vlmmerge.evaluate import Evaluator
+from vlmmerge.plan import Plan, make_plan
 from vlmmerge.recipe import load_recipe
 
 ROOT = Path(__file__).parent.parent

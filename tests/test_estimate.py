@@ -6,7 +6,7 @@ import pytest
 
 from vlmmerge.errors import VlmMergeError
 from vlmmerge.estimate import memory_bytes
-from vlmmerge.evaluate import Plan, make_plan
+from vlmmerge.plan import Plan, make_plan
 from vlmmerge.recipe import load_recipe
 
 

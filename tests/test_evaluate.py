@@ -12,9 +12,10 @@ from safetensors.torch import load_file, save_file
 from vlmmerge.blend import METHODS
 from vlmmerge.errors import CheckpointError, EvalsetError, ParentsError
 from vlmmerge.evalsets import load
-from vlmmerge.evaluate import Evaluator, answer_one, evaluate_model, make_evaluate, make_plan
+from vlmmerge.evaluate import Evaluator, answer_one, evaluate_model, make_evaluate
 from vlmmerge.generate import LiveVlm
 from vlmmerge.genome import Ratio
+from vlmmerge.plan import make_plan
 from vlmmerge.recipe import EvalsetChoice, Generate, load_recipe
 
 NUM_GENES = 16

@@ -20,11 +20,12 @@ from transformers import AutoModelForImageTextToText
 from vlmmerge.blend import METHODS, Options, chunks, cuts, passes
 from vlmmerge.checkpoint import open_checkpoint
 from vlmmerge.errors import RunError, VlmMergeError
-from vlmmerge.evaluate import Plan, make_blender, make_plan
 from vlmmerge.export import PROVENANCE, export
 from vlmmerge.generate import LiveVlm
 from vlmmerge.genome import Ratio, Ratios
+from vlmmerge.plan import Plan, make_plan
 from vlmmerge.recipe import load_recipe
+from vlmmerge.resident import make_blender
 
 WEIGHTS = "model.safetensors"
 
@@ -219,7 +220,7 @@ def test_a_blend_that_is_not_finite_writes_nothing_under_the_name(parents: Path,
 EXPORT_FOR_EVER = """
 import itertools, sys
 from pathlib import Path
-from vlmmerge.evaluate import make_plan
+from vlmmerge.plan import make_plan
 from vlmmerge.export import export
 from vlmmerge.recipe import load_recipe
 

@@ -15,9 +15,9 @@ from tests.fakehub import FakeHub, serving
 from vlmmerge import checkpoint
 from vlmmerge.checkpoint import open_checkpoint, open_headers
 from vlmmerge.errors import CheckpointError
-from vlmmerge.evaluate import make_plan
 from vlmmerge.inspection import describe, inspect
 from vlmmerge.licence import read_licence
+from vlmmerge.plan import make_plan
 from vlmmerge.recipe import load_recipe
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from vlmmerge.estimate import describe_plan
 from vlmmerge.evalsets import find_evalsets
-from vlmmerge.evaluate import make_plan
+from vlmmerge.plan import make_plan
 from vlmmerge.recipe import check_names, load_recipe, missing_for_evolve
 from vlmmerge.score import METRICS
 

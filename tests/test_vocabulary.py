@@ -21,16 +21,18 @@ from torch import Tensor
 from transformers import AutoModelForImageTextToText, AutoTokenizer
 
 from vlmmerge.anatomy import EMBEDDINGS, HEAD, KEEP_EMBEDDINGS
-from vlmmerge.blend import METHODS, chunks, cuts
+from vlmmerge.blend import METHODS, chunks, cuts, passes
 from vlmmerge.blend.live import write_chunk, write_rows
 from vlmmerge.checkpoint import open_checkpoint
 from vlmmerge.errors import CheckpointError, ParentsError
-from vlmmerge.evaluate import Evaluator, Plan, make_blender, make_plan
+from vlmmerge.evaluate import Evaluator
 from vlmmerge.export import ExportWatcher, export, num_bytes_written
 from vlmmerge.generate import LiveVlm
 from vlmmerge.genome import Ratio, Ratios
 from vlmmerge.journal import read_journal
+from vlmmerge.plan import Plan, make_plan
 from vlmmerge.recipe import load_recipe
+from vlmmerge.resident import make_blender
 from vlmmerge.tokenizer import open_tokenizers
 from vlmmerge.vocabulary import SENTENCES, check_segmentation, pair_rows
 
@@ -323,7 +325,7 @@ def test_chunks_that_cut_through_rows_move_no_byte_and_every_byte_is_counted_onc
 ) -> None:
     plan = plan_of(shuffled_parents, f"blend.method={method}")
     export(plan, some_ratios(plan), tmp_path / "whole", {})
-    for module, name, length in ((chunks, "CHUNK", 100), (chunks, "TASK", 300), (cuts, "SMALLEST_PIECE", 250)):
+    for module, name, length in ((passes, "CHUNK", 100), (chunks, "TASK", 300), (cuts, "SMALLEST_PIECE", 250)):
         monkeypatch.setattr(module, name, length)
     export_counted(plan, tmp_path / "cut")
     assert (tmp_path / "cut" / WEIGHTS).read_bytes() == (tmp_path / "whole" / WEIGHTS).read_bytes()

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from vlmmerge.console import watch
-from vlmmerge.evaluate import Evaluator, Plan, evaluate_model, make_plan, make_scorer
+from vlmmerge.evaluate import Evaluator, evaluate_model, make_scorer
 from vlmmerge.journal import Record
+from vlmmerge.plan import Plan, make_plan
 from vlmmerge.recipe import EvalsetChoice, load_recipe
 from vlmmerge.run import JOURNAL, Run
 from vlmmerge.score import paired_difference

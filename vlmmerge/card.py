@@ -12,9 +12,9 @@ import yaml
 
 from vlmmerge import __version__
 from vlmmerge.blend import METHODS
-from vlmmerge.evaluate import Plan
 from vlmmerge.genome import Ratio, Ratios
 from vlmmerge.licence import Licence, read_licence, strictest, warnings
+from vlmmerge.plan import Plan
 
 PATH = "PATH"  # stands in the card for where the model lies; a model that is pushed to the hub has its id there
 QUESTION = "画像を説明してください。"

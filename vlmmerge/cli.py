@@ -168,7 +168,7 @@ def _compare(inspection: "Inspection") -> dict[str, Any] | None:
 def run_evolve(parsed: argparse.Namespace) -> Any:
     from vlmmerge import console, summary
     from vlmmerge.evalsets import find_evalsets
-    from vlmmerge.evaluate import make_plan
+    from vlmmerge.plan import make_plan
     from vlmmerge.recipe import check_names, load_recipe, missing_for_evolve
     from vlmmerge.run import BEST, JOURNAL, Run, start_from
     from vlmmerge.score import METRICS
@@ -205,9 +205,9 @@ def run_evolve(parsed: argparse.Namespace) -> Any:
 def run_blend(parsed: argparse.Namespace) -> Any:
     from vlmmerge import console
     from vlmmerge.blend import METHODS
-    from vlmmerge.evaluate import make_plan
     from vlmmerge.export import export_blend, num_bytes_written
     from vlmmerge.mergekit import read_mergekit
+    from vlmmerge.plan import make_plan
     from vlmmerge.push import check_hub_id
     from vlmmerge.recipe import load_recipe, missing_for_blend
 

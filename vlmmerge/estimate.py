@@ -14,8 +14,8 @@ from PIL import Image
 from vlmmerge.anatomy import Slot
 from vlmmerge.blend.residency import choose_residency, free_bytes
 from vlmmerge.evalsets import Sample, find_split, load
-from vlmmerge.evaluate import Plan
 from vlmmerge.generate import best_device, chat, check_template, load_processor
+from vlmmerge.plan import Plan
 from vlmmerge.recipe import EvalsetChoice
 from vlmmerge.run import grid_weights
 

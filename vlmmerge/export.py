@@ -15,12 +15,13 @@ from vlmmerge.blend.distance import ancestry_warnings
 from vlmmerge.blend.files import FileBlend, blend_files, measure_distances
 from vlmmerge.card import licences_of, model_card
 from vlmmerge.checkpoint import MODEL_CARD
-from vlmmerge.evaluate import Plan, check_repeated_heads
 from vlmmerge.genome import Ratios
 from vlmmerge.licence import warnings
 from vlmmerge.outfolder import written_whole
+from vlmmerge.plan import Plan
 from vlmmerge.processor import write_missing
 from vlmmerge.recipe import fingerprint_fields
+from vlmmerge.resident import check_repeated_heads
 
 PROVENANCE = "vlmmerge.json"
 # Bytes for the provenance, the model card and the folder itself.

@@ -23,11 +23,12 @@ from torch import Tensor
 from vlmmerge import cli
 from vlmmerge.checkpoint import open_checkpoint
 from vlmmerge.errors import CheckpointError, ParentsError
-from vlmmerge.evaluate import CONVERTED, FUSED, make_blender, make_plan
 from vlmmerge.features import check_takes_features, join, look, make_prompt
 from vlmmerge.inspection import describe, inspect
 from vlmmerge.misfits import FAILS
+from vlmmerge.plan import make_plan
 from vlmmerge.recipe import load_recipe
+from vlmmerge.resident import CONVERTED, FUSED, make_blender
 from vlmmerge.slots import HEAD
 from vlmmerge.towers import language_tower, towers
 

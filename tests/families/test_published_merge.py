@@ -17,8 +17,9 @@ from safetensors.torch import load_file, save_file
 
 from vlmmerge import cli
 from vlmmerge.evalsets import load
-from vlmmerge.evaluate import Evaluator, make_plan
+from vlmmerge.evaluate import Evaluator
 from vlmmerge.generate import LiveVlm, chat
+from vlmmerge.plan import make_plan
 from vlmmerge.processor import taking_parts
 from vlmmerge.recipe import Generate, load_recipe
 

@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 
 from vlmmerge.anatomy import Slot
 from vlmmerge.blend import blend_slot
-from vlmmerge.evaluate import Plan, make_plan
 from vlmmerge.mergekit import read_mergekit
 from vlmmerge.mergekit.methods import COUNTERPARTS
+from vlmmerge.plan import Plan, make_plan
 
 DETERMINISTIC = [name for name in COUNTERPARTS if not name.startswith(("dare", "della"))]
 MODELS = """

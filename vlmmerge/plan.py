@@ -1,0 +1,155 @@
+"""What a recipe comes to before any weight is read: its parents opened and paired, and the search space.
+
+Knows the recipe, headers and tokenizers. Does not know models in memory.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+from torch import Tensor
+
+from vlmmerge.anatomy import EMBEDDINGS, Anatomy, Slot, study
+from vlmmerge.blend import METHODS, Options
+from vlmmerge.checkpoint import Checkpoint, open_checkpoint, open_headers
+from vlmmerge.errors import EvalsetError
+from vlmmerge.evalsets import find_split, origin
+from vlmmerge.genome import Ratio, Ratios, SearchSpace, build_space
+from vlmmerge.ratios import fixed_ratios
+from vlmmerge.recipe import EvalsetChoice, Recipe
+from vlmmerge.vocabulary import Vocabulary, study_vocabulary
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a recipe comes to before any weight is read.
+
+    Args:
+        recipe: The recipe.
+        checkpoints: Each parent's opened checkpoint: `vlm`, `base` and the LLMs.
+        anatomy: How their tensors pair.
+        space: The genes.
+        vocabulary: How the rows of their embeddings and heads pair.
+        fixed: The recipe's own ratios, if it has some.
+        trusts_code: Whether code that comes with the VLM may run. No recipe can say so.
+    """
+
+    recipe: Recipe
+    checkpoints: dict[str, Checkpoint]
+    anatomy: Anatomy
+    space: SearchSpace
+    vocabulary: Vocabulary
+    fixed: Ratios | None = None
+    trusts_code: bool = False
+
+    @property
+    def pinned_recipe(self) -> Recipe:
+        """The recipe with the commits that were opened in place of the hub's branches, which may move on."""
+        opened = {name: checkpoint.snapshot for name, checkpoint in self.checkpoints.items()}
+        pinned = {name: str(snapshot.pinned) for name, snapshot in opened.items() if snapshot}
+        parents = self.recipe.parents
+        llms = {name: pinned.get(name, where) for name, where in parents.llms.items()}
+        vlm, base = pinned.get("vlm", parents.vlm), pinned.get("base", parents.base)
+        update = parents.model_copy(update={"vlm": vlm, "base": base, "llms": llms})
+        return self.recipe.model_copy(update={"parents": update})
+
+    @property
+    def commits(self) -> dict[str, str]:
+        """The hub's commit of each parent that is not a local folder."""
+        return {name: checkpoint.commit for name, checkpoint in self.checkpoints.items() if checkpoint.commit}
+
+    @property
+    def blended_parents(self) -> list[str]:
+        """The parents that have ratios: all but the base."""
+        return ["vlm", *self.recipe.parents.llms]
+
+    @property
+    def options(self) -> Options:
+        """What the recipe says of the whole blend."""
+        return Options(**{field.name: getattr(self.recipe.blend, field.name) for field in fields(Options)})
+
+    def uniform(self, weights: dict[str, float]) -> Ratios:
+        """Ratios that are the same in every slot; parents that are not named get weight 0."""
+        ratios = {parent: Ratio(weights.get(parent, 0.0)) for parent in self.blended_parents}
+        return dict.fromkeys(self.anatomy.slots, ratios)
+
+    def fixed_ratios(self) -> Ratios:
+        """The ratios that the recipe fixes; weight 1 for every parent where it fixes none."""
+        return self.fixed or self.uniform(dict.fromkeys(self.blended_parents, 1.0))
+
+    def read(self, parent: str, slot: Slot) -> Tensor:
+        """What of a parent is blended in a slot, new: its tensor, or of embeddings and head the shared tokens' rows."""
+        tensor = self.checkpoints[parent].read(self.anatomy.keys[parent][slot])
+        return self.vocabulary.gather(parent, slot, tensor)
+
+    @property
+    def tower_bytes(self) -> int:
+        """The bytes of all parents' language towers."""
+        return sum(
+            checkpoint.tensors[key].num_bytes
+            for name, checkpoint in self.checkpoints.items()
+            for key in set(self.anatomy.keys[name].values())
+        )
+
+    def written_keys(self, slot: Slot) -> list[str]:
+        """The keys of the VLM parent's files that hold a slot: two if a tied head repeats the embeddings."""
+        repeated = self.anatomy.repeated_heads.get("vlm") if slot == EMBEDDINGS else None
+        return [self.anatomy.keys["vlm"][slot], *([repeated] if repeated else [])]
+
+
+def make_plan(recipe: Recipe, *, has_weights: bool = True, trusts_code: bool = False) -> Plan:
+    """Open the parents (headers only), pair their slots and lay out the search space.
+
+    Args:
+        recipe: The recipe.
+        has_weights: Whether the weights of parents on the hub are fetched; without them nothing can be blended.
+        trusts_code: Whether code that comes with the VLM may run.
+
+    Raises:
+        EvalsetError: There is no such split, it has too few samples, or search and held-out data share pictures.
+        CheckpointError: A parent cannot be opened.
+        ParentsError: The parents do not fit.
+        VlmMergeError: The recipe's depth or ratios do not fit the language tower.
+    """
+    if recipe.evalset:
+        for seen in filter(None, (recipe.evalset.search, recipe.evalset.finals)):
+            check_apart(seen, recipe.evalset.held_out)
+    places = {"vlm": recipe.parents.vlm, "base": recipe.parents.base, **recipe.parents.llms}
+    open_parent = open_checkpoint if has_weights else open_headers
+    checkpoints = {name: open_parent(where) for name, where in places.items()}
+    anatomy = study(
+        {name: checkpoint.shapes for name, checkpoint in checkpoints.items()},
+        {name: checkpoint.says_tied for name, checkpoint in checkpoints.items()},
+        blends_embeddings=recipe.blend.embeddings == "blend",
+    )
+    for name, checkpoint in checkpoints.items():
+        for key in anatomy.keys[name].values():
+            checkpoint.dtype(key)
+    space, blended = make_space(recipe, anatomy.slots), ["vlm", *recipe.parents.llms]
+    written = {name: ratio.model_dump() for name, ratio in (recipe.blend.ratios or {}).items()}
+    fixed = fixed_ratios(anatomy.slots, blended, written) if written else None
+    return Plan(recipe, checkpoints, anatomy, space, study_vocabulary(checkpoints, anatomy), fixed, trusts_code)
+
+
+def make_space(recipe: Recipe, slots: Sequence[Slot]) -> SearchSpace:
+    """Lay out the genes that the recipe's `blend` asks for.
+
+    Raises:
+        VlmMergeError: The recipe's depth does not fit the language tower.
+    """
+    blend, parents = recipe.blend, ["vlm", *recipe.parents.llms]
+    parameters = METHODS[blend.method].parameters
+    return build_space(slots, parents, blend.depth, blend.split, blend.ranges.model_dump(), parameters)
+
+
+def check_apart(search: EvalsetChoice, held_out: EvalsetChoice) -> None:
+    """Check that both splits are there and share no picture.
+
+    Raises:
+        EvalsetError: They are not, or they do.
+    """
+    for choice in (search, held_out):
+        find_split(choice.name, choice.split, choice.samples)
+    if origin(search.name, search.split) == origin(held_out.name, held_out.split):
+        names = f"{search.name}:{search.split} and {held_out.name}:{held_out.split}"
+        hint = "hold out a split that the search never sees"
+        raise EvalsetError(f"search and held-out data share their pictures: {names}", hint=hint)
