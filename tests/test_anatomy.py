@@ -156,6 +156,15 @@ def test_layers_that_look_at_the_picture_are_vision_and_the_others_count_without
         }
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_base_with_eyes_lends_no_more_than_its_language_tower(layout: str) -> None:
+    """Two VLMs in the layout of the original LLaVA had their eyes blended, which stand under the tower's prefix."""
+    prefix, head, beside = LAYOUTS[layout]
+    tower = language_shapes(prefix, head)
+    parents = dict.fromkeys(["vlm", "base", "ja"], tower | beside)
+    assert set(study(parents).keys["vlm"].values()) == set(tower)
+
+
 def test_of_two_towers_with_the_same_names_the_one_whose_shapes_fit_is_taken() -> None:
     base = language_shapes()
     talker = {key: tuple(2 * size for size in shape) for key, shape in language_shapes("a_talker.model.").items()}

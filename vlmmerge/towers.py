@@ -76,7 +76,9 @@ class Frame:
 
 
 def language_tower(shapes: Shapes) -> dict[Slot, str]:
-    """Find the language tower of a checkpoint that has no other: its key for each slot.
+    """Find the language tower of a checkpoint by itself: its key for each slot.
+
+    All that stands under the tower's prefix is taken, but for eyes and what connects them, if there are any.
 
     Raises:
         ParentsError: There are no keys of the form `...layers.N...`.
@@ -88,7 +90,9 @@ def language_tower(shapes: Shapes) -> dict[Slot, str]:
             details=[f"found {', '.join(list(shapes)[:3])} ..."],
             hint="`parents.base` must be a decoder-only language model",
         )
-    slots = {frame.slot(key): key for key in shapes if not is_head(key) and not is_computed(key)}
+    has_eyes = any(_is_patch(key, shape) for key, shape in shapes.items())
+    own = [key for key, tower in towers(shapes).items() if tower == "language"] if has_eyes else shapes
+    slots = {frame.slot(key): key for key in own if not is_head(key) and not is_computed(key)}
     heads = [key for key in shapes if is_head(key)]
     return {slot: key for slot, key in slots.items() if slot} | ({HEAD: heads[-1]} if heads else {})
 
