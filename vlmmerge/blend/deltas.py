@@ -75,7 +75,7 @@ def add_all(base: Tensor, deltas: Sequence[Tensor], ratios: Sequence[Ratio], opt
     """base + lambda * the sum of the weighted task vectors, over the sum of the weights if `normalize`."""
     total = add_up(deltas)
     if options.normalize:
-        total.div_(sum_of_weights("normalize", ratios))
+        total.div_(total.new_tensor(sum_of_weights("normalize", ratios)))  # a tensor: see `methods.py`
     return _times_lambda(total, options).add_(base)
 
 

@@ -6,7 +6,9 @@ and what holds for the whole blend. Each returns a new float32 tensor of that sh
 parent i's task vector and w_i its weight.
 
 Products and sums stay separate operations, element by element: a fused multiply-add rounds once where a CPU's loop tail
-rounds twice, and then the bits would depend on threads, chunks and the device. Sums over a slot are those of `sums`.
+rounds twice, and then the bits would depend on threads, chunks and the device. What tensors are divided by is a tensor:
+by a number torch divides on a CPU, but on CUDA multiplies by its reciprocal, which may be a bit off. Sums over a slot
+are those of `sums`.
 
 mergekit 0.1.5 is the oracle of the tests. It computes in the files' dtype unless told otherwise; here it is always
 float32. Its epsilons (1e-8 to 1e-6, for norms, sums and divisors) are left out: the squares of real task vectors are
@@ -243,7 +245,7 @@ def model_stock(
     rows = [delta.flatten(1) if by_row else delta.view(1, -1) for delta in deltas]
     product = dot_rows if by_row else dot
     step = step_to_mean([product(row, row) for row in rows], [product(*pair) for pair in combinations(rows, 2)])
-    return add_up(rows).div_(len(rows)).mul_(step.float().view(-1, 1)).view(base.shape).add_(base)
+    return add_up(rows).div_(base.new_tensor(len(rows))).mul_(step.float().view(-1, 1)).view(base.shape).add_(base)
 
 
 def sce(

@@ -102,7 +102,7 @@ def _plan_mean(job: Job) -> Plan:
 
     def blend_chunk(start: int, stop: int) -> Tensor:
         base = job.base(start, stop)
-        mean = add_up(job.deltas(base, start, stop)).div_(count)
+        mean = add_up(job.deltas(base, start, stop)).div_(base.new_tensor(count))
         if by_row:
             mean.view(-1, row).mul_(step[start // row : stop // row].view(-1, 1))
         else:

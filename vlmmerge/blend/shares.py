@@ -57,7 +57,7 @@ def step_to_mean(squares: Sequence[Tensor], products: Sequence[Tensor]) -> Tenso
         (product / scale.masked_fill(scale == 0.0, 1.0)).clamp_(-1.0, 1.0)
         for product, scale in zip(products, scales, strict=True)
     ]
-    cosine = add_up(cosines) / len(cosines)
+    cosine = add_up(cosines) / cosines[0].new_tensor(len(cosines))  # a tensor: see `methods.py`
     denominator = cosine * (count - 1) + 1.0
     return (cosine * count / denominator).masked_fill_(denominator.abs() < 1e-6, 0.0)
 
