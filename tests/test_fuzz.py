@@ -20,6 +20,7 @@ from vlmmerge.checkpoint import Checkpoint, open_checkpoint, read_header
 from vlmmerge.errors import CheckpointError
 from vlmmerge.header import BITS, LONGEST_HEADER
 from vlmmerge.limits import try_out
+from vlmmerge.tokenizer import open_tokenizers
 
 SIZES = {
     "F64": 8,
@@ -274,6 +275,26 @@ def test_a_broken_config_is_told_or_read(tmp_path: Path) -> None:
         if (checkpoint := open_or_tell(tmp_path, seen)) is not None:
             assert checkpoint.says_tied in (True, False, None) and checkpoint.code_files() == []
     assert seen["told"] > 200 and seen["accepted"] > 200, seen
+
+
+def test_a_broken_tokenizer_is_told_or_opened(parents: Path, tmp_path: Path) -> None:
+    rng, seen = random.Random(0), Counter[str]()
+    whole = json.loads((parents / "base" / "tokenizer.json").read_text())
+    for _ in range(1000):
+        changed = json.loads(json.dumps(whole))
+        for _ in range(rng.randint(1, 3)):
+            change_value(rng, changed)
+        text = json.dumps(changed).encode()
+        (tmp_path / "tokenizer.json").write_bytes(change_text(rng, text) if rng.random() < 0.2 else text)
+        try:
+            opened = open_tokenizers({"base": tmp_path})["base"]
+        except CheckpointError as error:
+            assert str(error).startswith(f"{tmp_path}: its tokenizer cannot be opened\n")
+            seen["told"] += 1
+        else:
+            assert opened and opened.cut("何色ですか？") is not None
+            seen["opened"] += 1
+    assert seen["told"] > 300 and seen["opened"] > 100, seen
 
 
 @pytest.mark.parametrize(

@@ -214,3 +214,15 @@ def test_a_tokenizer_file_that_is_huge_or_nested_without_end_is_told(parents: Pa
     with pytest.raises(CheckpointError) as caught:
         open_checkpoint(folder)
     assert caught.value.details == (f"tokenizer.json: {2**26 + 1} bytes, wanted at most {2**26}",)
+
+
+def test_a_tokenizer_that_makes_its_library_panic_is_told(parents: Path, tmp_path: Path) -> None:
+    """A panic of the library is no `Exception`, and ended in a traceback."""
+    folder = shutil.copytree(parents / "vlm", tmp_path / "vlm")
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["model"]["continuing_subword_prefix"] = "x" * 100
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(CheckpointError, match="its tokenizer cannot be opened"):
+        open_tokenizers({"vlm": folder})
+    with pytest.raises(CheckpointError, match="transformers does not load it as an image-text-to-text model"):
+        load_processor(folder)

@@ -18,11 +18,11 @@ from vlmmerge.errors import CheckpointError
 from vlmmerge.evalsets import Sample
 from vlmmerge.features import Prompt, check_takes_features, join, look, make_prompt
 from vlmmerge.limits import try_out
-from vlmmerge.loading import does_not_load, load_part
+from vlmmerge.loading import load_part
 from vlmmerge.pictures import read_image
 from vlmmerge.processor import complete
 from vlmmerge.recipe import Generate
-from vlmmerge.tokenizer import check_tokens
+from vlmmerge.tokenizer import TRIAL, check_tokens
 
 # No template makes so much of one question: it is what a million tokens may have.
 LONGEST_CHAT = 4_000_000  # characters
@@ -144,10 +144,15 @@ def load_processor(folder: Path, *, trusts_code: bool = False) -> Any:
     """
     from transformers import AutoProcessor
 
-    processor = load_part(folder, AutoProcessor.from_pretrained, trusts_code)
-    if (tokenizer := getattr(processor, "tokenizer", None)) is None:
-        raise does_not_load(folder, "it has no processor, or one without a tokenizer")
-    check_tokens(tokenizer.get_vocab(), folder)
+    def load(*arguments: Any, **settings: Any) -> Any:
+        processor = AutoProcessor.from_pretrained(*arguments, **settings)
+        if (tokenizer := getattr(processor, "tokenizer", None)) is None:
+            raise ValueError("it has no processor, or one without a tokenizer")
+        tokenizer(TRIAL)  # some files only fail when they are used
+        return processor
+
+    processor = load_part(folder, load, trusts_code)
+    check_tokens(processor.tokenizer.get_vocab(), folder)
     return processor
 
 

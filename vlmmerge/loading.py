@@ -33,7 +33,11 @@ def load_part(folder: Path, load: Callable[..., Any], trusts_code: bool) -> Any:
     """
     try:
         return load(folder, trust_remote_code=False, local_files_only=True)
-    except Exception as error:  # a stranger's files make transformers raise anything
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except (
+        BaseException
+    ) as error:  # a stranger's files make the libraries raise anything; their panics are no Exception
         wants_code = "trust_remote_code" in str(error)
         if not wants_code:
             raise _told(folder, error) from None
@@ -72,7 +76,7 @@ def does_not_load(folder: Path, reason: str) -> CheckpointError:
     )
 
 
-def _told(folder: Path, error: Exception) -> CheckpointError:
+def _told(folder: Path, error: BaseException) -> CheckpointError:
     return does_not_load(folder, next(iter(str(error).strip().splitlines()), type(error).__name__))
 
 

@@ -14,6 +14,7 @@ from vlmmerge.errors import CheckpointError
 
 # A folder that holds one of these has a tokenizer.
 FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "spiece.model", "vocab.json", "vocab.txt")
+TRIAL = "Ab 1, あ漢。\n"
 # In characters. A token is a piece of a word, or a run of white space.
 LONGEST_TOKEN = 10_000
 
@@ -66,9 +67,9 @@ def open_tokenizers(folders: Mapping[str, Path]) -> dict[str, Tokenizer | None]:
                 found[name] = opened[content]
             else:
                 found[name] = _by_transformers(folder) if has_tokenizer(folder) else None
-        except (
-            Exception
-        ) as error:  # the libraries raise whatever a file made them stumble over, as plain `Exception` too
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # whatever a file made the libraries stumble over; their panics are no Exception
             raise CheckpointError(
                 f"{folder}: its tokenizer cannot be opened",
                 details=[" ".join(str(error).split())[:200] or type(error).__name__],
@@ -108,6 +109,7 @@ def _of_library(tokenizer: tokenizers.Tokenizer) -> Tokenizer:
     def decode(rows: list[int]) -> str:
         return str(tokenizer.decode(rows, skip_special_tokens=False))
 
+    decode(tokenizer.encode(TRIAL, add_special_tokens=False).ids)  # some files only fail when they are used
     return Tokenizer(tokenizer.get_vocab(with_added_tokens=True), added, cut, decode)
 
 
