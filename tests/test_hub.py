@@ -1,7 +1,10 @@
 """hub.py and what is opened through it: the real huggingface_hub against a hub on this machine, which counts bytes."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +14,11 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
+from tests.conftest import ROOT
 from tests.fakehub import FakeHub, serving
 from vlmmerge import checkpoint
 from vlmmerge.checkpoint import open_checkpoint, open_headers
+from vlmmerge.cli import main
 from vlmmerge.errors import CheckpointError
 from vlmmerge.inspection import describe, inspect
 from vlmmerge.licence import read_licence
@@ -257,3 +262,70 @@ def test_a_plan_remembers_the_commits_and_a_pinned_recipe_names_them(hub: FakeHu
     assert (pinned.vlm, pinned.llms["ja"]) == (f"org/vlm@{commits['vlm']}", f"org/ja-llm@{commits['ja']}")
     assert pinned.base == plan.recipe.parents.base == str(recipe_file.parent / "base")
     assert hub.num_bytes(".safetensors") <= 2 * checkpoint.USUAL_HEADER
+
+
+def commits_of(hub: FakeHub) -> dict[str, str]:
+    """The newest commit of each parent."""
+    repos = {"vlm": "org/vlm", "base": "org/base", "ja": "org/ja-llm"}
+    return {name: hub.repos[repo].refs["main"] for name, repo in repos.items()}
+
+
+OVERRIDES = [
+    "--set",
+    "parents.vlm=org/vlm",
+    "--set",
+    "parents.base=org/base",
+    "--set",
+    "parents.llms.ja=org/ja-llm@main",
+]
+
+
+def test_inspect_and_a_dry_run_fetch_no_weights(hub: FakeHub, recipe_file: Path, tmp_path: Path) -> None:
+    """`--dry-run` fetched every weight."""
+    settings = {
+        "HF_ENDPOINT": hub.url,
+        "HF_HOME": str(tmp_path / "home"),
+        "HF_HUB_OFFLINE": "0",
+        "PYTHONPATH": str(ROOT),
+    }
+    parents = ["org/vlm", "org/ja-llm@main", "--base", "org/base"]
+    for arguments in (["inspect", *parents, "--json"], ["evolve", str(recipe_file), *OVERRIDES, "--dry-run"]):
+        command = [sys.executable, "-m", "vlmmerge.cli", *arguments]
+        done = subprocess.run(command, env={**os.environ, **settings}, text=True, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "org/ja-llm@main" in done.stdout
+        assert 0 < hub.num_bytes(".safetensors") <= 3 * checkpoint.USUAL_HEADER
+        hub.served.clear()
+    assert not list((tmp_path / "home").rglob("*.safetensors"))
+
+
+def test_a_blend_of_hub_parents_says_by_which_commits_and_needs_no_hub_again(
+    hub: FakeHub, recipe_file: Path, parents: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ratios = "blend.ratios={vlm: {weight: 0.5, density: 1}, ja: {weight: 0.5, density: 1}}"
+    blend, commits = ["blend", str(recipe_file), *OVERRIDES, "--set", ratios, "--out"], commits_of(hub)
+    assert main([*blend, str(tmp_path / "online")]) == 0
+    assert json.loads((tmp_path / "online" / "vlmmerge.json").read_text())["parents_commit"] == commits
+    hub.add("org/ja-llm", parents / "base")  # the branch moves on, which the cache does not know
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert main([*blend, str(tmp_path / "offline")]) == 0
+    blended = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("online", "offline")]
+    assert blended[0] == blended[1]
+
+
+def test_a_run_of_hub_parents_goes_on_with_its_commits_when_the_branches_move(
+    hub: FakeHub, recipe_file: Path, parents: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commits, run = commits_of(hub), tmp_path / "run"
+    brief = ["search.evaluations=4", "search.grid=0", "evalset.finals=null"]
+    words = [*OVERRIDES, *(word for override in brief for word in ("--set", override))]
+    assert main(["evolve", str(recipe_file), *words, "--run", str(run)]) == 0
+    assert json.loads((run / "journal.jsonl").read_text().splitlines()[0])["parents_commit"] == commits
+    assert json.loads((run / "best" / "vlmmerge.json").read_text())["parents_commit"] == commits
+    assert json.loads((run / "recipe.json").read_text())["parents"]["vlm"] == f"org/vlm@{commits['vlm']}"
+    moved = hub.add("org/ja-llm", parents / "base")
+    assert main(["export", str(run), "--mergekit", str(tmp_path / "file.yaml")]) == 0
+    assert commits["ja"] in (tmp_path / "file.yaml").read_text()
+    capsys.readouterr()
+    assert main(["evolve", str(recipe_file), *words, "--run", str(run), "--resume"]) == 1
+    assert f'parents_commit.ja: "{commits["ja"]}" in the journal, "{moved}" now' in capsys.readouterr().err
