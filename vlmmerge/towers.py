@@ -4,7 +4,7 @@ A tower's layers are the modules of one *stack*: `model.layers.0`, `model.layers
 The language tower is the stack under which most slots of the base are found, with what stands beside it (embeddings,
 final norm) and the head. Layers in it that are of another kind than all of the base's (they have tensors that no layer
 of the base has, and lack some that each has: cross-attention to a picture) are no language layers: they are left out,
-and the others count from 0 without them.
+and the others count from 0 without them. With no base to compare, it is the stack beside the embeddings.
 
 What is not language is vision or projector. Vision is every module beside the language tower that holds both a stack
 of layers and a patch embedding (a key that says `patch`, or a convolution), but for those of its parts whose names say
