@@ -79,15 +79,18 @@ def send_ahead(items: Sequence[Item[Slots]], device: torch.device) -> Iterator[I
     lane = _Lane(device)
     done: list[Any] = [None, None]  # when what was in a buffer is no longer needed
     sent: list[Any] = []
-    for number in range(len(items) + 1):
-        if number < len(items):
-            slot, tensors = items[number]
-            sent.append((slot, *lane.send(tensors, buffers[number % 2], done[number % 2])))
-        if number > 0:
-            slot, there, arrived = sent.pop(0)
-            lane.wait_for(arrived)
-            yield slot, there
-            done[(number - 1) % 2] = lane.mark()
+    try:
+        for number in range(len(items) + 1):
+            if number < len(items):
+                slot, tensors = items[number]
+                sent.append((slot, *lane.send(tensors, buffers[number % 2], done[number % 2])))
+            if number > 0:
+                slot, there, arrived = sent.pop(0)
+                lane.wait_for(arrived)
+                yield slot, there
+                done[(number - 1) % 2] = lane.mark()
+    finally:
+        lane.end()
 
 
 class _Lane:
@@ -120,6 +123,11 @@ class _Lane:
         """Let the current stream wait for an event."""
         if self.aside:
             torch.cuda.current_stream(self.device).wait_event(arrived)
+
+    def end(self) -> None:
+        """Let the current stream, which gets the buffers' memory next, wait for what was sent and not drawn."""
+        if self.aside:
+            torch.cuda.current_stream(self.device).wait_stream(self.aside)
 
     def mark(self) -> Any:
         """An event: what has been launched on the current stream is done."""
