@@ -21,6 +21,7 @@ ORDER = [
     "header",
     "dtypes",
     "kinds",
+    "shards",
     "index",
     "checkpoint",
     "tokenizer",

@@ -14,8 +14,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from vlmmerge.checkpoint import open_checkpoint, read_header
+from vlmmerge.checkpoint import open_checkpoint
 from vlmmerge.errors import CheckpointError
+from vlmmerge.shards import read_header
 
 
 def write_raw(file: Path, header: object, data: bytes = b"") -> Path:

@@ -16,10 +16,11 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from vlmmerge.checkpoint import Checkpoint, open_checkpoint, read_header
+from vlmmerge.checkpoint import Checkpoint, open_checkpoint
 from vlmmerge.errors import CheckpointError
 from vlmmerge.header import BITS, LONGEST_HEADER
 from vlmmerge.limits import try_out
+from vlmmerge.shards import read_header
 from vlmmerge.tokenizer import open_tokenizers
 
 SIZES = {

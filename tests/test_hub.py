@@ -1,5 +1,6 @@
 """hub.py and what is opened through it: the real huggingface_hub against a hub on this machine, which counts bytes."""
 
+import functools
 import json
 import os
 import shutil
@@ -16,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.conftest import ROOT
 from tests.fakehub import FakeHub, serving
-from vlmmerge import checkpoint
+from vlmmerge import checkpoint, shards
 from vlmmerge.checkpoint import open_checkpoint, open_headers
 from vlmmerge.cli import main
 from vlmmerge.errors import CheckpointError
@@ -64,7 +65,7 @@ def test_headers_are_read_and_no_weights(hub: FakeHub, parents: Path) -> None:
     assert opened.config == local.config and opened.shapes == local.shapes and opened.num_bytes == local.num_bytes
     assert opened.is_remote and not local.is_remote
     requests = [(method, size) for method, path, size in hub.served if path.endswith(".safetensors")]
-    assert requests == [("GET", checkpoint.USUAL_HEADER)], "one request, of a part of the file"
+    assert requests == [("GET", shards.USUAL_HEADER)], "one request, of a part of the file"
     assert hub.num_bytes(".safetensors") < (parents / "vlm" / "model.safetensors").stat().st_size / 2
     assert not list(opened.folder.glob("*.safetensors"))
     key = next(iter(opened.tensors))
@@ -80,7 +81,7 @@ def test_to_inspect_fetches_no_weights(hub: FakeHub, parents: Path, tmp_path: Pa
     found = describe(inspect([f"org/{name}" for name in names]))
     local = describe(inspect([str(parents / name) for name in names]))
     sizes = [size for _, path, size in hub.served if path.endswith(".safetensors")]
-    assert len(sizes) == 3 and max(sizes) <= checkpoint.USUAL_HEADER, "a request each, of a part of the file"
+    assert len(sizes) == 3 and max(sizes) <= shards.USUAL_HEADER, "a request each, of a part of the file"
     assert not list((tmp_path / "cache").rglob("*.safetensors"))
     for name, parent in found["parents"].items():
         assert parent.pop("where") == f"org/{name}" and parent.pop("commit") in hub.repos[f"org/{name}"].commits
@@ -100,7 +101,7 @@ def test_without_tokenizer_only_the_config_is_fetched(hub: FakeHub) -> None:
 def test_a_header_longer_than_the_first_request_is_read_whole(
     hub: FakeHub, parents: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoint, "USUAL_HEADER", 100)
+    monkeypatch.setattr(shards, "USUAL_HEADER", 100)
     assert open_headers("org/vlm").shapes == open_checkpoint(parents / "vlm").shapes
     length = int.from_bytes((parents / "vlm" / "model.safetensors").read_bytes()[:8], "little")
     assert hub.num_bytes(".safetensors") == 100 + 8 + length
@@ -247,9 +248,14 @@ def test_what_cannot_be_blended_is_refused_before_its_weights_are_fetched(
         (folder / "config.json").write_text(json.dumps(config))
         hub.add(f"org/{name}", folder)
     (tmp_path / "pickled" / "model.safetensors").rename(tmp_path / "pickled" / "pytorch_model.bin")
-    for name, message in (("quantized", "the weights are quantized"), ("pickled", "holds pickled weights only")):
-        with pytest.raises(CheckpointError, match=message):
-            open_checkpoint(f"org/{name}")
+    (tmp_path / "gguf").mkdir()
+    (tmp_path / "gguf" / "model.gguf").write_bytes(b"GGUF")
+    hub.add("org/gguf", tmp_path / "gguf")
+    told = {"quantized": "the weights are quantized", "pickled": "holds pickled weights only", "gguf": "holds GGUF"}
+    for name, message in told.items():
+        for open_it in (open_checkpoint, functools.partial(open_headers, has_tokenizer=False)):
+            with pytest.raises(CheckpointError, match=message):
+                open_it(f"org/{name}")
     assert hub.num_bytes(".safetensors") == hub.num_bytes(".bin") == 0
 
 
@@ -261,7 +267,7 @@ def test_a_plan_remembers_the_commits_and_a_pinned_recipe_names_them(hub: FakeHu
     pinned = plan.pinned_recipe.parents
     assert (pinned.vlm, pinned.llms["ja"]) == (f"org/vlm@{commits['vlm']}", f"org/ja-llm@{commits['ja']}")
     assert pinned.base == plan.recipe.parents.base == str(recipe_file.parent / "base")
-    assert hub.num_bytes(".safetensors") <= 2 * checkpoint.USUAL_HEADER
+    assert hub.num_bytes(".safetensors") <= 2 * shards.USUAL_HEADER
 
 
 def commits_of(hub: FakeHub) -> dict[str, str]:
@@ -294,7 +300,7 @@ def test_inspect_and_a_dry_run_fetch_no_weights(hub: FakeHub, recipe_file: Path,
         done = subprocess.run(command, env={**os.environ, **settings}, text=True, capture_output=True, check=False)
         assert done.returncode == 0, done.stderr
         assert "org/ja-llm@main" in done.stdout
-        assert 0 < hub.num_bytes(".safetensors") <= 3 * checkpoint.USUAL_HEADER
+        assert 0 < hub.num_bytes(".safetensors") <= 3 * shards.USUAL_HEADER
         hub.served.clear()
     assert not list((tmp_path / "home").rglob("*.safetensors"))
 

@@ -13,8 +13,10 @@ from vlmmerge.errors import CheckpointError
 def fault_of(folder: Path) -> CheckpointError:
     with pytest.raises(CheckpointError) as caught:
         open_checkpoint(folder)
-    assert caught.value.hint == "put the files themselves there, or give the folder where they are"
-    assert caught.value.message == f"{folder} holds what is no file of its own"
+    assert caught.value.message == f"{folder} holds files that cannot be its own"
+    assert caught.value.hint == (
+        "put the files themselves there, or give the folder where they are; what is no part of it, move away"
+    )
     return caught.value
 
 

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 import transformers.dynamic_module_utils
+from PIL import Image
 
 from vlmmerge import limits
 from vlmmerge.checkpoint import open_checkpoint
+from vlmmerge.cli import _how_to_go_on, main, make_parser
 from vlmmerge.errors import CheckpointError
 from vlmmerge.evalsets import Sample
 from vlmmerge.generate import LONGEST_CHAT, LiveVlm, check_template, load_processor
@@ -72,6 +74,19 @@ def test_code_that_is_trusted_runs(strange_vlm: Path) -> None:
     (strange_vlm / "config.json").write_text(config)
     vlm = LiveVlm(strange_vlm, Generate(), trusts_code=True)
     assert type(vlm.model).__name__ == "OwnModel" and (strange_vlm.parent / "ran").exists()
+
+
+def test_the_command_line_names_the_flag_and_keeps_it_for_a_resume(
+    strange_vlm: Path, recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("RGB", (9, 9)).save(tmp_path / "it.png")
+    assert main(["answer", str(strange_vlm), "--image", str(tmp_path / "it.png")]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "hint: read that code; if you trust it, add --trust-remote-code"
+    )
+    (tmp_path / "journal.jsonl").touch()
+    words = ["evolve", str(recipe_file), "--run", str(tmp_path), "--set", "search.seed=3", "--trust-remote-code"]
+    assert _how_to_go_on(make_parser().parse_args(words)) == f"; go on with: vlmmerge {' '.join(words)} --resume"
 
 
 def test_code_is_not_run_where_transformers_has_a_class_even_if_it_is_trusted(strange_vlm: Path) -> None:

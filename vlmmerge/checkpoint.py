@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlmmerge.errors import CheckpointError
-from vlmmerge.header import PREFIX, TensorInfo, header_length, parse_header
-from vlmmerge.hub import Snapshot, fetch, open_snapshot, parse_hub_id, read_start
+from vlmmerge.header import TensorInfo
+from vlmmerge.hub import Snapshot, fetch, open_snapshot, parse_hub_id
 from vlmmerge.index import gather, read_index
-from vlmmerge.jsonfile import check_files, damaged, read_object
+from vlmmerge.jsonfile import check_files, read_object
 from vlmmerge.kinds import (
     ADAPTER,
     CONFIG,
@@ -29,6 +29,7 @@ from vlmmerge.kinds import (
     refuse_by_tensors,
     refuse_file,
 )
+from vlmmerge.shards import read_bytes, read_header, read_remote_header
 
 if TYPE_CHECKING:  # who reads no weights does not wait for torch
     import torch
@@ -42,8 +43,6 @@ MODEL_CARD, CODE = "README.md", "*.py"
 BESIDE = (MODEL_CARD, CODE)
 # The largest tokenizer.json in use has 35 MB.
 LARGEST_SIDE_FILE = 2**26
-# Nearly every header is shorter: one request is enough.
-USUAL_HEADER = 100_000
 ASKED_AT_ONCE = 8  # shards
 COUNTED_AT_ONCE = 2**22  # bytes
 
@@ -222,58 +221,6 @@ def open_headers(where: str | Path, *, has_tokenizer: bool = True) -> Checkpoint
     return _open(str(where), (*SIDE_FILES, *BESIDE) if has_tokenizer else (CONFIG, INDEX, ADAPTER), is_fetched=False)
 
 
-def read_header(file: Path) -> dict[str, TensorInfo]:
-    """Read which tensors a safetensors file holds.
-
-    Raises:
-        CheckpointError: The header is malformed, or does not describe the file.
-    """
-    with file.open("rb") as stream:
-        size = os.fstat(stream.fileno()).st_size
-        length = header_length(file, stream.read(PREFIX), size)
-        return parse_header(file, stream.read(length), size)
-
-
-def read_remote_header(snapshot: Snapshot, name: str) -> dict[str, TensorInfo]:
-    """As `read_header`, of a file that only the hub has.
-
-    Raises:
-        CheckpointError: As `read_header`; or the hub does not give it.
-    """
-    file = snapshot.folder / name
-    if name not in snapshot.listing:
-        hint = "fetch it while the hub can be reached"
-        raise CheckpointError(f"{snapshot.id}: the cache has no {name}, and the hub cannot be asked", hint=hint)
-    size = snapshot.listing[name].num_bytes
-    raw = read_start(snapshot, name, min(size, USUAL_HEADER))
-    length = header_length(file, raw, size)
-    if len(raw) < PREFIX + length:
-        raw = read_start(snapshot, name, PREFIX + length)
-    return parse_header(file, raw[PREFIX : PREFIX + length], size, is_remote=True)
-
-
-def read_bytes(file: Path, descriptor: int, start: int, end: int) -> bytearray:
-    """Read bytes start..end-1 of an opened file.
-
-    A plain read rather than a memory map: mapped pages count as the process's own memory, and where the disk fails or
-    the file is cut short while it is used, a map kills the process without a word.
-
-    Raises:
-        CheckpointError: The file cannot be read, or ends too soon.
-    """
-    raw = bytearray(end - start)
-    left = memoryview(raw)
-    while left:
-        try:
-            num_read = os.preadv(descriptor, [left], end - len(left))
-        except OSError as error:
-            raise CheckpointError(f"{file} cannot be read: {error.strerror}", hint="check the disk") from None
-        if num_read == 0:
-            raise damaged(file, f"it ends before byte {end}, which its header promises")
-        left = left[num_read:]
-    return raw
-
-
 def _open(where: str, patterns: Collection[str], *, is_fetched: bool) -> Checkpoint:
     refuse_file(where)
     folder, snapshot = Path(where).expanduser(), None
@@ -284,7 +231,7 @@ def _open(where: str, patterns: Collection[str], *, is_fetched: bool) -> Checkpo
         snapshot = open_snapshot(hub_id, patterns, LARGEST_SIDE_FILE)
         folder = snapshot.folder
     folder = folder.resolve()
-    there = {path.name for path in folder.iterdir()}
+    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     check_files(folder, sorted(name for name in there if _fits(name, (*SIDE_FILES, *BESIDE))), LARGEST_SIDE_FILE)
     if snapshot:  # where the hub was not reached, nobody knows what else there is
         there |= set(snapshot.listing or ([] if INDEX in there else [SINGLE]))

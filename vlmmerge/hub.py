@@ -14,6 +14,8 @@ from vlmmerge.errors import CheckpointError
 
 HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[^\s@]+))?")
 
+PATIENCE = 30  # seconds without a word from the hub, before the cache is looked at
+
 Result = TypeVar("Result")
 
 
@@ -101,7 +103,7 @@ def open_snapshot(hub_id: HubId, patterns: Collection[str], largest: int) -> Sna
     from huggingface_hub.errors import RevisionNotFoundError
 
     try:
-        info = HfApi().model_info(hub_id.repo, revision=hub_id.revision, files_metadata=True)
+        info = HfApi().model_info(hub_id.repo, revision=hub_id.revision, files_metadata=True, timeout=PATIENCE)
         listing = {
             sibling.rfilename: HubFile(sibling.size or 0, sibling.lfs.sha256 if sibling.lfs else None)
             for sibling in info.siblings or ()
@@ -148,7 +150,7 @@ def _read_range(snapshot: Snapshot, name: str, num_bytes: int) -> bytes:
     url = hf_hub_url(snapshot.id.repo, name, revision=snapshot.commit)
     headers = build_hf_headers() | {"Range": f"bytes=0-{num_bytes - 1}", "Accept-Encoding": "identity"}
     content = bytearray()
-    with http_stream_backoff("GET", url, headers=headers, timeout=30, max_retries=2) as response:
+    with http_stream_backoff("GET", url, headers=headers, timeout=PATIENCE, max_retries=2) as response:
         hf_raise_for_status(response)
         # A server that knows no ranges would send gigabytes: what is too much is not waited for.
         for chunk in response.iter_bytes(2**16):

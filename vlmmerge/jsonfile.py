@@ -38,8 +38,8 @@ def check_files(folder: Path, names: Iterable[str], largest: int | None = None) 
     roots = [folder, *([folder.parents[1] / "blobs"] if folder.parent.name == "snapshots" else [])]
     faults = [f"{name}: {fault}" for name in names if (fault := _file_fault(folder / name, roots, largest))]
     if faults:
-        hint = "put the files themselves there, or give the folder where they are"
-        raise CheckpointError(f"{folder} holds what is no file of its own", details=faults, hint=hint)
+        hint = "put the files themselves there, or give the folder where they are; what is no part of it, move away"
+        raise CheckpointError(f"{folder} holds files that cannot be its own", details=faults, hint=hint)
 
 
 def _file_fault(file: Path, roots: list[Path], largest: int | None) -> str:

@@ -22,9 +22,11 @@ from vlmmerge.blend.distance import DistanceMeter
 from vlmmerge.blend.rows import spans
 from vlmmerge.blend.work import Read, SlotWork
 from vlmmerge.blend.workers import Workers
-from vlmmerge.checkpoint import Checkpoint, TensorInfo, read_bytes
+from vlmmerge.checkpoint import Checkpoint
 from vlmmerge.dtypes import DTYPES
 from vlmmerge.genome import Ratios
+from vlmmerge.header import TensorInfo
+from vlmmerge.shards import read_bytes
 from vlmmerge.vocabulary import Vocabulary
 
 COPIED_AT_ONCE = 2**22
