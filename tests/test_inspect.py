@@ -1,6 +1,7 @@
 """`vlmmerge inspect`: what checkpoints are made of, every misfit graded with what to type next, and at once."""
 
 import json
+import random
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,17 @@ from vlmmerge.checkpoint import open_checkpoint
 from vlmmerge.defaults import class_defaults
 from vlmmerge.inspection import describe, inspect
 from vlmmerge.lineup import Opened, line_up
-from vlmmerge.misfits import FAILS, FINE, GRADES, MIND, NOTHING_TO_SET, ONE_BASE, WEIGH_ATTENTION
+from vlmmerge.misfits import (
+    FAILS,
+    FINE,
+    GRADES,
+    MIND,
+    NOTHING_TO_SET,
+    ONE_BASE,
+    WEIGH_ATTENTION,
+    as_text,
+    differing,
+)
 from vlmmerge.traits import read_special_tokens, read_traits
 
 if TYPE_CHECKING:
@@ -430,3 +441,42 @@ def test_special_tokens_are_those_that_generating_takes() -> None:
     config = {"eos_token_id": 2, "bos_token_id": 1, "text_config": {"eos_token_id": 7}}
     assert read_special_tokens(config, {"eos_token_id": [7, 8]}) == {"bos_token": 1, "eos_token": [7, 8]}
     assert read_special_tokens(config, {}) == {"bos_token": 1, "eos_token": 7}
+
+
+def test_no_config_is_too_odd_to_be_read() -> None:
+    """A config may hold anything; only sizes are checked when it is opened."""
+    rng = random.Random(0)
+    keys = [
+        "model_type",
+        "rope_parameters",
+        "rope_scaling",
+        "rope_theta",
+        "sliding_window",
+        "use_sliding_window",
+        "head_dim",
+    ]
+    keys += ["hidden_act", "rms_norm_eps", "num_key_value_heads", "eos_token_id", "text_config", "llm_config"]
+    values = [
+        None,
+        True,
+        0,
+        -1,
+        1e308,
+        float("inf"),
+        float("nan"),
+        "",
+        "x" * 9999,
+        "../..",
+        "-",
+        [],
+        [1, [2]],
+        {},
+        10**400,
+    ]
+    values += [{"rope_theta": []}, {"rope_type": {"type": None}}, {"a": {"rope_theta": "1"}}]
+    for _ in range(3000):
+        configs = [{key: rng.choice(values) for key in rng.sample(keys, rng.randint(0, len(keys)))} for _ in range(2)]
+        traits = {str(place): read_traits(config) for place, config in enumerate(configs)}
+        for trait in differing(traits):
+            assert all(isinstance(as_text(own[trait]), str) for own in traits.values() if trait in own)
+        assert all(isinstance(read_special_tokens(config, {}), dict) for config in configs)

@@ -43,7 +43,7 @@ def class_defaults(model_type: str) -> dict[str, Any]:
 def _sources(model_type: str) -> Iterator[str]:
     """The text of the files that may define a model type: its folder is named like it, but for a suffix or two."""
     found = importlib.util.find_spec("transformers")
-    if not found or not found.origin or not re.fullmatch(r"\w[\w-]*", model_type):
+    if not found or not found.origin or not re.fullmatch(r"\w[\w-]{,60}", model_type):
         return
     words = model_type.replace("-", "_").split("_")
     for length in range(len(words), 0, -1):

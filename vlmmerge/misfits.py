@@ -5,7 +5,7 @@ Knows headers, configs and tokenizers. Does not know weights, nor how findings a
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from vlmmerge.tokenizer import has_tokenizer
 from vlmmerge.vocabulary import Pairing, study_tokens
 
 GRADES = FAILS, MIND, FINE = ("will fail", "will work but mind", "fine")
+LONGEST_TEXT = 80
 NOTHING_TO_SET = "nothing to set; keep it in mind when answers look odd"
 WEIGH_ATTENTION = "`--set blend.split=[attention,mlp]` lets a search weigh attention by itself"
 ONE_BASE = "choose parents that come from one base model"
@@ -195,16 +196,21 @@ def differing(traits: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def as_text(value: Any) -> str:
-    """A trait's value for people.
+    r"""A trait's value for people.
 
     >>> as_text(1e6), as_text(1e-05), as_text(None), as_text({"rope_type": "linear", "factor": 2.0})
     ('1,000,000', '1e-05', 'none', 'rope_type linear, factor 2.0')
+    >>> as_text("\x1b[2J")
+    "'\\x1b[2J'"
     """
     if isinstance(value, dict):
-        return ", ".join(f"{key} {each if isinstance(each, str) else json.dumps(each)}" for key, each in value.items())
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return f"{value:,.0f}" if value == int(value) else f"{value:g}"
-    return "none" if value is None else str(value)
+        text = ", ".join(f"{key} {each if isinstance(each, str) else json.dumps(each)}" for key, each in value.items())
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        text = f"{value:,.0f}" if isinstance(value, float) and value.is_integer() else f"{value:,}"
+    else:
+        text = "none" if value is None else str(value)
+    text = text if text.isprintable() else repr(text)  # it may hold what drives a terminal
+    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}..."
 
 
 def listed(words: Sequence[str]) -> str:
@@ -216,10 +222,10 @@ def listed(words: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
-def _key(value: Any) -> str:
+def _key(value: Any) -> Hashable:
     """What is equal for equal values: 10000 and 10000.0 are."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return repr(float(value)) if number else json.dumps(value, sort_keys=True)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if is_number else json.dumps(value, sort_keys=True)
 
 
 def _told(values: Mapping[str, str]) -> str:
