@@ -38,16 +38,14 @@ SHARDS = 3
 WANTED_SECONDS, WANTED_MIB, WANTED_HELP, WANTED_SHARE = 3.0, 300.0, 0.5, 0.8
 READ_AT_ONCE = 2**23
 PROGRAM = ["-m", "vlmmerge.cli"]
-# Prints how many bytes are compared, in how many seconds, and by how much memory's peak grows meanwhile.
+# Prints how many bytes are compared, and in how many seconds.
 COMPARE = """
-import resource, sys, time
+import sys, time
 from vlmmerge.deltas import compare, num_bytes_compared, paired_towers
 from vlmmerge.inspection import inspect
-towers = paired_towers(inspect(sys.argv[1:]))
-before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+towers, start = paired_towers(inspect(sys.argv[1:])), time.perf_counter()
 compare(towers, lambda num_bytes: None)
-seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(num_bytes_compared(towers), seconds, (after - before) * (1 if sys.platform == "darwin" else 1024))
+print(num_bytes_compared(towers), time.perf_counter() - start)
 """
 MISTRAL = {
     "architectures": ["MistralForCausalLM"], "model_type": "mistral", "hidden_size": 4096, "intermediate_size": 14336,
@@ -101,7 +99,7 @@ def measure_deltas(folder: Path) -> None:
     files = sorted(folder.rglob("*.safetensors"))
     num_bytes = sum(file.stat().st_size for file in files)
     for where, prepare in (("from memory", read_all), ("from the disk", forget_all)):
-        plain, compared, peaks = [], [], []
+        plain, compared = [], []
         for _ in range(REPEATS):
             prepare(files)
             start = time.perf_counter()
@@ -109,16 +107,22 @@ def measure_deltas(folder: Path) -> None:
             plain.append(num_bytes / (time.perf_counter() - start))
             prepare(files)
             done = subprocess.run([sys.executable, "-c", COMPARE, *parents_in(folder)], capture_output=True, check=True)
-            bytes_read, seconds, peak = map(float, done.stdout.split())
+            bytes_read, seconds = map(float, done.stdout.split())
             compared.append(bytes_read / seconds)
-            peaks.append(peak / MIB)
         share = statistics.median(compared) / statistics.median(plain)
         speeds = (
             f"{statistics.median(compared) / GIB:.2f} GiB/s against {statistics.median(plain) / GIB:.2f} GiB/s plain"
         )
-        measured = f"{speeds}: {100 * share:.0f} %, {statistics.median(peaks):.0f} MiB more than before"
+        measured = f"{speeds}: {100 * share:.0f} %"
         wanted = f">= {100 * WANTED_SHARE:.0f} %" if prepare is forget_all else ""
         show(f"--deltas, {where}", wanted, measured, share >= WANTED_SHARE)
+
+    peak, of_torch = (run_process(arguments)[1] for arguments in (deltas_of(folder), ["-c", "import torch"]))
+    show("--deltas, peak memory", "", f"{peak:.0f} MiB, of which torch alone {of_torch:.0f} MiB")
+
+
+def deltas_of(folder: Path) -> list[str]:
+    return [*PROGRAM, "inspect", *parents_in(folder), "--deltas"]
 
 
 def parents_in(folder: Path) -> list[str]:
