@@ -214,10 +214,13 @@ def test_what_the_cache_lacks_is_told_offline(hub: FakeHub, monkeypatch: pytest.
     assert head == "no such checkpoint: org/base is no folder here, and the hub did not give it"
     assert details == "  HF_HUB_OFFLINE is set, and the cache has it not"
     assert hint == "hint: check the name, or unset HF_HUB_OFFLINE"
-    assert str(fault_of("org/vlm")) == (
-        "org/vlm: the cache has no model.safetensors, and the hub cannot be asked\n"
-        "hint: fetch it while the hub can be reached"
-    )
+    for open_it in (open_headers, open_checkpoint):
+        with pytest.raises(CheckpointError) as caught:
+            open_it("org/vlm")
+        assert str(caught.value) == (
+            "org/vlm: the cache has no model.safetensors, and the hub cannot be asked\n"
+            "hint: fetch it while the hub can be reached"
+        )
 
 
 def test_a_hub_that_does_not_answer_is_told(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,7 +128,19 @@ def fetch(snapshot: Snapshot, names: Collection[str]) -> None:
         CheckpointError: The hub does not give them.
     """
     if missing := [name for name in names if not (snapshot.folder / name).exists()]:
+        check_listed(snapshot, missing)
         _told(snapshot.pinned, lambda: _fetch(snapshot.pinned, missing))
+
+
+def check_listed(snapshot: Snapshot, names: Collection[str]) -> None:
+    """Check that the hub, as far as it was reached, has files that the cache has not.
+
+    Raises:
+        CheckpointError: One is missing.
+    """
+    if missing := sorted(set(names) - set(snapshot.listing)):
+        hint = "fetch it while the hub can be reached"
+        raise CheckpointError(f"{snapshot.id}: the cache has no {missing[0]}, and the hub cannot be asked", hint=hint)
 
 
 def read_start(snapshot: Snapshot, name: str, num_bytes: int) -> bytes:
@@ -196,7 +208,7 @@ def _told(hub_id: HubId, ask: Callable[[], Result]) -> Result:
 
 def _fault(hub_id: HubId, error: Exception) -> CheckpointError:
     """What to say of an error of the hub's client."""
-    from huggingface_hub import errors
+    from huggingface_hub import constants, errors
 
     if isinstance(error, errors.GatedRepoError):
         what = "it is gated, and your login has no access"
@@ -204,7 +216,7 @@ def _fault(hub_id: HubId, error: Exception) -> CheckpointError:
     elif isinstance(error, errors.RepositoryNotFoundError):
         what = "it has no such repository, or a private one"
         hint = "check the name; for a private repository run `hf auth login`"
-    elif isinstance(error, errors.OfflineModeIsEnabled | errors.LocalEntryNotFoundError):
+    elif constants.HF_HUB_OFFLINE:
         what, hint = "HF_HUB_OFFLINE is set, and the cache has it not", "check the name, or unset HF_HUB_OFFLINE"
     else:
         what = next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -30,7 +30,12 @@ def try_out(task: Callable[[], object]) -> str:
     with warnings.catch_warnings():
         # Other threads do not exist in the copy; what is tried there waits for none of them.
         warnings.simplefilter("ignore", DeprecationWarning)
-        child = os.fork()
+        try:
+            child = os.fork()
+        except OSError as error:
+            os.close(read)
+            os.close(write)
+            return f"there is no room to try it out: {error.strerror}"
     if child == 0:
         os.close(read)
         _run_and_exit(task, write)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vlmmerge.errors import CheckpointError
 from vlmmerge.header import PREFIX, TensorInfo, header_length, parse_header
-from vlmmerge.hub import Snapshot, read_start
+from vlmmerge.hub import Snapshot, check_listed, read_start
 from vlmmerge.jsonfile import damaged
 
 # Nearly every header is shorter: one request is enough.
@@ -34,9 +34,7 @@ def read_remote_header(snapshot: Snapshot, name: str) -> dict[str, TensorInfo]:
         CheckpointError: As `read_header`; or the hub does not give it.
     """
     file = snapshot.folder / name
-    if name not in snapshot.listing:
-        hint = "fetch it while the hub can be reached"
-        raise CheckpointError(f"{snapshot.id}: the cache has no {name}, and the hub cannot be asked", hint=hint)
+    check_listed(snapshot, [name])
     size = snapshot.listing[name].num_bytes
     raw = read_start(snapshot, name, min(size, USUAL_HEADER))
     length = header_length(file, raw, size)
