@@ -34,7 +34,7 @@ def make_draw(seed: int, parent: str, slot: str, like: Tensor, start: int) -> Dr
 
 def task_vector(parent: Tensor, base: Tensor) -> Tensor:
     """parent - base, of a float32 `base`: a new float32 tensor."""
-    return parent.float() - base
+    return parent.to(torch.float32, copy=True).sub_(base)
 
 
 def sparse(delta: Tensor, keep: Callable[[Tensor], Tensor], weight: float, keeps_l1_norm: bool) -> Tensor:

@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
 
+import torch
 from torch import Tensor
 
 from vlmmerge.blend.deltas import (
@@ -93,7 +94,8 @@ def linear(
     Source: Wortsman 2022, Model soups, section 2, https://arxiv.org/abs/2203.05482
     """
     total = 1.0 if options.normalize is False and ratios else sum_of_weights("linear", ratios)
-    return add_up([parent.float() * (ratio.weight / total) for parent, ratio in zip(parents, ratios, strict=True)])
+    copies = [parent.to(torch.float32, copy=True) for parent in parents]
+    return add_up([copy.mul_(ratio.weight / total) for copy, ratio in zip(copies, ratios, strict=True)])
 
 
 def slerp(
