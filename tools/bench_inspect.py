@@ -41,7 +41,7 @@ PROGRAM = ["-m", "vlmmerge.cli"]
 # Prints how many bytes are compared, and in how many seconds.
 COMPARE = """
 import sys, time
-from vlmmerge.deltas import compare, num_bytes_compared, paired_towers
+from vlmmerge.inspection.deltas import compare, num_bytes_compared, paired_towers
 from vlmmerge.inspection import inspect
 towers, start = paired_towers(inspect(sys.argv[1:])), time.perf_counter()
 compare(towers, lambda num_bytes: None)

@@ -155,8 +155,8 @@ def run_inspect(parsed: argparse.Namespace) -> Any:
 
 def _compare(inspection: "Inspection") -> dict[str, Any] | None:
     from vlmmerge import console
-    from vlmmerge.deltas import compare, num_bytes_compared, paired_towers
-    from vlmmerge.verdict import describe_deltas
+    from vlmmerge.inspection.deltas import compare, num_bytes_compared, paired_towers
+    from vlmmerge.inspection.verdict import describe_deltas
 
     if (towers := paired_towers(inspection)) is None:
         console.warn("no task vectors: the parents do not fit")
@@ -206,9 +206,9 @@ def run_blend(parsed: argparse.Namespace) -> Any:
     from vlmmerge import console
     from vlmmerge.blend import METHODS
     from vlmmerge.export import export_blend, num_bytes_written
+    from vlmmerge.export.push import check_hub_id
     from vlmmerge.mergekit import read_mergekit
     from vlmmerge.plan import make_plan
-    from vlmmerge.push import check_hub_id
     from vlmmerge.recipe import load_recipe, missing_for_blend
 
     if parsed.from_mergekit and parsed.set:
@@ -233,9 +233,9 @@ def run_blend(parsed: argparse.Namespace) -> Any:
 def run_export(parsed: argparse.Namespace) -> Any:
     from vlmmerge import console
     from vlmmerge.export import num_bytes_written
-    from vlmmerge.push import check_hub_id
+    from vlmmerge.export.push import check_hub_id
+    from vlmmerge.export.selftest import check_export
     from vlmmerge.run import as_mergekit_file, choose_candidate, export_candidate, open_run
-    from vlmmerge.selftest import check_export
 
     if parsed.push and parsed.mergekit:
         raise VlmMergeError("--push uploads a Hugging Face folder", hint="use it with --out")
@@ -280,7 +280,7 @@ def run_evaluate(parsed: argparse.Namespace) -> Any:
 
 def run_answer(parsed: argparse.Namespace) -> Any:
     from vlmmerge.evaluate import answer_one
-    from vlmmerge.pictures import read_picture_file
+    from vlmmerge.generate.pictures import read_picture_file
 
     image, folder = read_picture_file(parsed.image), _model_folder(parsed.model)
     trusts_code = parsed.trust_remote_code
@@ -305,7 +305,7 @@ def _pushed(parsed: argparse.Namespace) -> dict[str, str]:
     if not parsed.push:
         return {}
     from vlmmerge import console
-    from vlmmerge.push import push
+    from vlmmerge.export.push import push
 
     address = push(parsed.out, parsed.push, console.say)
     console.say(f"uploaded to {address}")

@@ -15,8 +15,8 @@ from vlmmerge.blend.live import LiveBlender
 from vlmmerge.errors import VlmMergeError
 from vlmmerge.evalsets import Sample, find_split, load
 from vlmmerge.generate import LiveVlm, Prompt
+from vlmmerge.generate.pictures import read_image
 from vlmmerge.genome import Ratios
-from vlmmerge.pictures import read_image
 from vlmmerge.plan import Plan, make_plan
 from vlmmerge.recipe import EvalsetChoice, Generate, Recipe
 from vlmmerge.resident import make_blender

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from torch import Tensor
 
 from vlmmerge.anatomy import EMBEDDINGS, Anatomy, Slot, study
+from vlmmerge.anatomy.vocabulary import Vocabulary, study_vocabulary
 from vlmmerge.blend import METHODS, Options
 from vlmmerge.checkpoint import Checkpoint, open_checkpoint, open_headers
 from vlmmerge.errors import EvalsetError
@@ -16,7 +17,6 @@ from vlmmerge.evalsets import find_split, origin
 from vlmmerge.genome import Ratio, Ratios, SearchSpace, build_space
 from vlmmerge.ratios import fixed_ratios
 from vlmmerge.recipe import EvalsetChoice, Recipe
-from vlmmerge.vocabulary import Vocabulary, study_vocabulary
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from vlmmerge.anatomy import Slot
 from vlmmerge.errors import VlmMergeError
-from vlmmerge.faults import suggestion
 from vlmmerge.genome import Ratio, Ratios, between, count_layers, position, short_roles
+from vlmmerge.recipe.faults import suggestion
 
 Points = float | Sequence[float]
 """One number at every depth, or control points over depth."""

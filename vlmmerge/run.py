@@ -19,18 +19,18 @@ from typing import Any
 import torch
 
 from vlmmerge.blend.distance import ancestry_warnings
-from vlmmerge.card import licences_of
 from vlmmerge.errors import RunError
 from vlmmerge.evalsets import checksum
 from vlmmerge.evaluate import Evaluator, make_evaluate, passport
 from vlmmerge.export import UNWATCHED, ExportWatcher, export
+from vlmmerge.export.card import licences_of
+from vlmmerge.export.licence import warnings
+from vlmmerge.export.selftest import check_export
 from vlmmerge.genome import Ratios, encode
 from vlmmerge.journal import Journal, Record, best, make_header, read_journal
-from vlmmerge.licence import warnings
 from vlmmerge.mergekit import write_mergekit
 from vlmmerge.plan import Plan, make_plan, make_space
 from vlmmerge.recipe import Recipe, fingerprint_fields
-from vlmmerge.selftest import check_export
 
 JOURNAL, RECIPE, BEST = "journal.jsonl", "recipe.json", "best"
 CONTESTS = ("grid", "candidate")  # the kinds of records that have a winner

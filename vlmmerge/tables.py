@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from vlmmerge.console import GIB, OUT
-from vlmmerge.misfits import FAILS, FINE, MIND, as_text
+from vlmmerge.inspection.misfits import FAILS, FINE, MIND, as_text
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 COLOURS = {FAILS: "bold red", MIND: "yellow", FINE: "green"}

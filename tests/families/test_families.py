@@ -21,16 +21,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vlmmerge import cli
+from vlmmerge.anatomy.slots import HEAD
+from vlmmerge.anatomy.towers import language_tower, towers
 from vlmmerge.checkpoint import open_checkpoint
 from vlmmerge.errors import CheckpointError, ParentsError
-from vlmmerge.features import check_takes_features, join, look, make_prompt
+from vlmmerge.generate.features import check_takes_features, join, look, make_prompt
 from vlmmerge.inspection import describe, inspect
-from vlmmerge.misfits import FAILS
+from vlmmerge.inspection.misfits import FAILS
 from vlmmerge.plan import make_plan
 from vlmmerge.recipe import load_recipe
 from vlmmerge.resident import CONVERTED, FUSED, make_blender
-from vlmmerge.slots import HEAD
-from vlmmerge.towers import language_tower, towers
 
 WEIGHTS = "model.safetensors"
 NUM_TOKENS, PAD, BOS, EOS, IMAGE, VIDEO, BEGIN, END = 64, 0, 1, 2, 5, 6, 7, 8

@@ -19,8 +19,8 @@ from vlmmerge import cli
 from vlmmerge.evalsets import load
 from vlmmerge.evaluate import Evaluator
 from vlmmerge.generate import LiveVlm, chat
+from vlmmerge.generate.processor import taking_parts
 from vlmmerge.plan import make_plan
-from vlmmerge.processor import taking_parts
 from vlmmerge.recipe import Generate, load_recipe
 
 WEIGHTS, IMAGE = "model.safetensors", 4

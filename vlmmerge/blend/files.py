@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from vlmmerge.anatomy import Slot
+from vlmmerge.anatomy.vocabulary import Vocabulary
 from vlmmerge.blend import Options
 from vlmmerge.blend.chunks import blend_in_chunks
 from vlmmerge.blend.distance import DistanceMeter
@@ -23,11 +24,10 @@ from vlmmerge.blend.rows import spans
 from vlmmerge.blend.work import Read, SlotWork
 from vlmmerge.blend.workers import Workers
 from vlmmerge.checkpoint import Checkpoint
-from vlmmerge.dtypes import DTYPES
+from vlmmerge.checkpoint.dtypes import DTYPES
+from vlmmerge.checkpoint.header import TensorInfo
+from vlmmerge.checkpoint.shards import read_bytes
 from vlmmerge.genome import Ratios
-from vlmmerge.header import TensorInfo
-from vlmmerge.shards import read_bytes
-from vlmmerge.vocabulary import Vocabulary
 
 COPIED_AT_ONCE = 2**22
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from vlmmerge.faults import shown, suggestion
 from vlmmerge.mergekit.methods import COUNTERPARTS, Counterpart
 from vlmmerge.mergekit.settings import Settings, faults_of_settings
+from vlmmerge.recipe.faults import shown, suggestion
 
 READ = ("merge_method", "base_model", "models", "slices", "parameters", "dtype", "out_dtype", "tokenizer_source")
 NOT_READ = {

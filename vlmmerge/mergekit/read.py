@@ -10,7 +10,6 @@ from typing import Any
 
 from vlmmerge.anatomy import Slot, language_tower, pair
 from vlmmerge.errors import RecipeError
-from vlmmerge.faults import shown
 from vlmmerge.genome import count_layers
 from vlmmerge.mergekit.cast import Cast, cast_models
 from vlmmerge.mergekit.file import MergekitFile, Slice, parse
@@ -18,7 +17,8 @@ from vlmmerge.mergekit.methods import Counterpart
 from vlmmerge.mergekit.settings import Settings, depth_in_slice, resolve
 from vlmmerge.ratios import Form, to_form
 from vlmmerge.recipe import Recipe, make_recipe
-from vlmmerge.yamlfile import read_yaml
+from vlmmerge.recipe.faults import shown
+from vlmmerge.recipe.yamlfile import read_yaml
 
 HEAD = Slot(None, "lm_head.weight")
 DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from vlmmerge.anatomy import Slot
-from vlmmerge.faults import shown, suggestion
+from vlmmerge.recipe.faults import shown, suggestion
 
 Setting = Any
 """A scalar; a gradient (a list of scalars); a condition {value, filter}; or a list of conditions."""

@@ -1,0 +1,211 @@
+"""The sections of a recipe: every key, its default, and why that is the default.
+
+Knows nothing of files, nor of what one key cannot tell alone (`reading.py`).
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+
+from vlmmerge.recipe.faults import Sections
+from vlmmerge.recipe.values import (
+    FORMS,
+    AtLeast0,
+    AtLeast1,
+    CheckedDepth,
+    Density,
+    DensityRange,
+    Epsilon,
+    EpsilonRange,
+    Gamma,
+    GammaRange,
+    Population,
+    Range,
+    Rescale,
+    Split,
+    Weight,
+)
+
+
+class Section(BaseModel):
+    # strict: `seed: "3"` or `samples: 64.0` is a slip to tell, not to guess at. A key unknown here is always a fault.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, serialize_by_alias=True)
+
+
+class Parents(Section):
+    """The checkpoints that go in, each a hub id or the absolute path of a local folder."""
+
+    vlm: str = Field(description="a folder or hub id: vision tower, projector, processor and export layout")
+    base: str = Field(description="a folder or hub id: the common ancestor of the language towers")
+    llms: dict[str, str] = Field(min_length=1, description="one or more names, each with a folder or hub id")
+
+
+class Ranges(Section):
+    """What a gene's 0 and 1 stand for."""
+
+    # Weights are not normalised, and the best published ones sum to about 2 over two parents, so 1 would be too low.
+    weight: Range = (0.0, 1.5)
+    # Density 0 keeps nothing and DARE divides by it; 0.1 already rescales what is kept tenfold.
+    density: DensityRange = (0.1, 1.0)
+    # Outliers are few by their nature: from none to five times the field's usual hundredth.
+    gamma: GammaRange = (0.0, 0.05)
+    # From DARE, which knows no magnitudes, to the field's default.
+    epsilon: EpsilonRange = (0.0, 0.15)
+
+
+class FixedRatio(Section):
+    """One parent's ratios, each a number; a list: control points over depth, first = first layer, last = last layer; or
+    a mapping to either of these by role (q_proj, ...), part (attention, mlp, embeddings, head) and default."""
+
+    weight: Weight = Field(description=f"a number, {FORMS}")
+    density: Density = 1.0  # nothing is dropped unless the recipe says so
+    gamma: Gamma = 0.01  # mergekit's; of breadcrumbs only, and of them only where something is dropped
+    epsilon: Epsilon = 0.15  # mergekit's; of della only, and of it only where something is dropped
+
+
+class Blend(Section):
+    """How the language towers are blended, and how finely."""
+
+    method: Literal[
+        "linear",
+        "slerp",
+        "task_arithmetic",
+        "ties",
+        "dare",
+        "dare_ties",
+        "breadcrumbs",
+        "breadcrumbs_ties",
+        "della",
+        "della_ties",
+        "model_stock",
+        "sce",
+    ] = Field(description="the name of a blending method")
+    depth: CheckedDepth = "global"  # the fewest genes, so that a short search gets somewhere
+    split: Split = None  # one gene for attention and mlp together: half as many to find
+    # Rows pair by token; `vlm` keeps the VLM's embeddings and head, for parents whose tokenizers cut texts otherwise.
+    embeddings: Literal["blend", "vlm"] = "blend"
+    ranges: Ranges = Ranges()
+    ratios: dict[str, FixedRatio] | None = None  # a search starts from `search.start`; only `vlmmerge blend` needs them
+    # The parents' towers: on the model's device while they leave room there, else in host memory and sent slot by slot.
+    residency: Literal["auto", "device", "host"] = "auto"
+    seed: AtLeast0 = 0  # the random masks; a fixed number, so that the recipe alone makes the same weights again
+    # Each method's own: `linear` divides by the sum of the weights; elsewhere the published optimum sums to about 2.
+    normalize: bool | None = None
+    rescale: Rescale = None  # as each paper: dare and della divide by what they keep, no other method rescales
+    lambda_: float = Field(default=1.0, alias="lambda")  # the weights say it already; for recipes from elsewhere
+    majority_sign_method: Literal["total", "frequency"] = "total"  # the paper's of TIES
+    majority_sign_tie: Literal["drop", "positive"] = "drop"  # favours no sign; mergekit and PEFT take the positive
+    select_topk: Annotated[float, Field(gt=0, le=1)] = 1.0  # nothing is left out unless the recipe says so
+    filter_wise: bool = False  # one interpolation a slot, as mergekit's default
+
+
+class EvalsetChoice(Section):
+    """Samples to score on."""
+
+    name: str = Field(description="the name of an evalset (`vlmmerge evalsets` lists them)")
+    split: str = Field(description="a split of that evalset")
+    samples: AtLeast1 | None = None  # all of them: fewer widen the interval, which only the user can want
+
+
+class Evalset(Section):
+    """What the search may see, and what it never sees."""
+
+    search: EvalsetChoice = Field(description="{name, split} to score candidates on")
+    held_out: EvalsetChoice = Field(description="{name, split} for the headline number, never seen by the search")
+    # No finals: the search's own score decides. They are worth it where the search sees few samples: the best of many
+    # candidates on those is partly luck, and more samples show whose score lasts.
+    finals: EvalsetChoice | None = None
+
+    @property
+    def choices(self) -> dict[str, EvalsetChoice]:
+        """Those that are given, by key."""
+        return {name: choice for name, choice in self if choice is not None}
+
+
+class Generate(Section):
+    """How a candidate is asked."""
+
+    question: str | None = None  # each sample's own question
+    system: str | None = None  # whatever the parent's chat template does by itself
+    max_new_tokens: AtLeast1 = 64  # room for one or two Japanese sentences, as captions and short answers are
+    batch_size: AtLeast1 = 64  # enough short answers to keep a GPU busy; it never moves a score
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # as the vlm parent was saved, since that ships
+    device: str = "auto"  # the GPU where there is one
+
+
+class Score(Section):
+    """What is optimised, and what is shown beside it."""
+
+    objective: dict[str, float] = Field(min_length=1, description="metrics with a weight each, such as {cider: 1.0}")
+    report: tuple[str, ...] = ()  # nothing beside the objective's own metrics
+
+
+class Search(Section):
+    """The evolution. Source of population, start and sigma: Akiba 2024, https://arxiv.org/abs/2403.13187"""
+
+    algorithm: Literal["cmaes"] = "cmaes"  # the paper's; it learns how genes depend on each other and needs no tuning
+    evaluations: AtLeast1 = 400  # 50 generations of the 8 candidates for 4 genes; the paper: 1000, many genes
+    population: Population = "auto"  # 4 + floor(3 ln genes), the paper's
+    start: Annotated[float, Field(ge=0, le=1)] = 0.5  # the middle of every range, the paper's
+    sigma: Annotated[float, Field(gt=0)] = 1 / 6  # the paper's: from the middle, three sigma reach either end
+    seed: AtLeast0 = 0  # a fixed number, so that a run can be repeated and resumed
+    grid: AtLeast0 = 0  # no control; N scores N uniform weights for each parent, all combinations, before the search
+    finalists: AtLeast1 = 8  # how many go to `evalset.finals`, where it is given: a generation's worth
+    actors: AtLeast0 = 0  # in this process; each actor holds a model of its own, so memory decides how many fit
+
+
+class Recipe(Section):
+    """A whole recipe: resolved, checked and frozen."""
+
+    parents: Parents = Field(description="vlm, base and llms")
+    blend: Blend = Field(description="method and, if wanted, depth, split, embeddings, ranges, ratios and seed")
+    evalset: Evalset | None = None  # `vlmmerge blend` scores nothing
+    generate: Generate = Generate()
+    score: Score | None = None  # as evalset
+    search: Search = Search()
+    _source: Path = PrivateAttr(Path())
+    _written_parents: dict[str, Any] | None = PrivateAttr(None)
+
+    @property
+    def source(self) -> Path:
+        """Absolute path of the recipe file."""
+        return self._source
+
+
+_SUM = ("normalize", "lambda")
+_ELECTION = ("majority_sign_method", "majority_sign_tie")
+# The options that each method uses, as its line in `blend.METHODS` says, which torch would have to be loaded to read.
+METHOD_OPTIONS: dict[str, tuple[str, ...]] = {
+    "linear": ("normalize",),
+    "slerp": (),
+    "task_arithmetic": _SUM,
+    "ties": (*_SUM, "rescale", *_ELECTION),
+    "dare": (*_SUM, "rescale"),
+    "dare_ties": (*_SUM, "rescale", *_ELECTION),
+    "breadcrumbs": (*_SUM, "rescale"),
+    "breadcrumbs_ties": (*_SUM, "rescale", *_ELECTION),
+    "della": (*_SUM, "rescale"),
+    "della_ties": (*_SUM, "rescale", *_ELECTION),
+    "model_stock": ("filter_wise",),
+    "sce": ("select_topk", "majority_sign_tie"),
+}
+METHODS_OF_TWO = ("slerp",)
+METHODS_WITHOUT_RATIOS = ("model_stock",)
+
+
+# Where each section stands; `*` is any name.
+SECTIONS: Sections = {
+    (): Recipe,
+    ("parents",): Parents,
+    ("blend",): Blend,
+    ("blend", "ranges"): Ranges,
+    ("blend", "ratios", "*"): FixedRatio,
+    ("evalset",): Evalset,
+    ("evalset", "search"): EvalsetChoice,
+    ("evalset", "held_out"): EvalsetChoice,
+    ("evalset", "finals"): EvalsetChoice,
+    ("generate",): Generate,
+    ("score",): Score,
+    ("search",): Search,
+}
