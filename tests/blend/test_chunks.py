@@ -2,16 +2,19 @@
 
 import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 import torch
 from torch import Tensor
 
-from vlmmerge.blend import DEFAULTS, METHODS, Options, blend_slot, chunks, cuts, passes, sums
+from vlmmerge.blend import DEFAULTS, METHODS, Options, blend_slot, chunks, cuts, looped, passes, sums
 from vlmmerge.blend.chunks import blend_in_chunks
-from vlmmerge.blend.cuts import count_magnitudes, find_cut
+from vlmmerge.blend.cuts import Cut, count_magnitudes, counter_of, find_cut
+from vlmmerge.blend.launch import ONE_PASS, has_launch
+from vlmmerge.blend.passes import Job
 from vlmmerge.blend.sparsify import trim
 from vlmmerge.blend.work import SlotWork
 from vlmmerge.blend.workers import Workers
@@ -86,11 +89,13 @@ def check_chunks(
     whole = outcome(
         lambda: blend_slot(method, base, of_parents, of_ratios, seed=3, slot=SLOT, options=options).to(dtype)
     )
-    chunked = outcome(lambda: blend_chunked(method, tensors, ratios, workers, options))
-    if isinstance(whole, str) or isinstance(chunked, str):
-        assert chunked == whole and method in ("sce", "linear", "slerp")
-    else:
-        assert same_bits(chunked, whole)
+    ways = [blend_chunked, blend_in_memory, blend_without_loops] if has_launch(method, options) else [blend_chunked]
+    for blend in ways:
+        chunked = outcome(partial(blend, method, tensors, ratios, workers, options))
+        if isinstance(whole, str) or isinstance(chunked, str):
+            assert chunked == whole and method in ("sce", "linear", "slerp")
+        else:
+            assert same_bits(chunked, whole), blend
 
 
 def cut_everywhere(monkeypatch: pytest.MonkeyPatch, length: int) -> None:
@@ -108,6 +113,8 @@ def blend_chunked(
     workers: Workers,
     options: Options = DEFAULTS,
     tables: dict[str, Tensor] | None = None,
+    *,
+    has_memory: bool = False,
 ) -> Tensor:
     written = torch.full_like(tensors[0], torch.nan)
 
@@ -118,9 +125,20 @@ def blend_chunked(
     base, *parents = (partial(lambda flat, start, stop: flat[start:stop], tensor.flatten()) for tensor in tensors)
     of_parents, of_ratios = taken(method, parents), taken(method, ratios)
     work = SlotWork(SLOT, written.shape, written.dtype, base, of_parents, of_ratios, write, tables)
+    if has_memory:
+        work = replace(work, memory=written.view(-1))
     num_bytes = sum(blend_in_chunks(method, 3, options, [work], workers))
     assert num_bytes == written.numel() * written.element_size()
     return written
+
+
+blend_in_memory = partial(blend_chunked, has_memory=True)
+
+
+def blend_without_loops(*arguments: Any) -> Tensor:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(looped, "has_loops", lambda: False)
+        return blend_chunked(*arguments)
 
 
 def same_bits(one: Tensor, two: Tensor) -> bool:
@@ -307,11 +325,11 @@ def test_a_cut_trims_as_the_whole_task_vector_is_trimmed(
     def read(start: int, stop: int) -> Tensor:
         return delta[start:stop].clone()
 
-    counts = count_magnitudes(read, num_elements, workers)
+    counts = count_magnitudes(counter_of(read), num_elements, workers)
     for density in (0.001, 0.1, 0.5, 0.77, 0.999):
         num_kept = int(density * num_elements)
         if 0 < num_kept < num_elements:
-            cut = find_cut(read, counts, num_kept, workers)
+            cut = find_cut(read, counter_of(read), counts, num_kept, workers)
             trimmed = [cut.trim(delta[at : at + 999].clone(), at) for at in range(0, num_elements, 999)]
             assert same_bits(torch.cat(trimmed), trim(delta.clone(), density))
 
@@ -351,3 +369,22 @@ def test_workers_leave_torchs_threads_as_they_were() -> None:
             workers.close()
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_methods_of_one_pass_run_in_compiled_loops_and_no_other(method: str, workers: Workers) -> None:
+    flat = torch.arange(2000.0)
+    reads = dict.fromkeys(taken(method, list(NAMES)).values(), lambda start, stop: flat[start:stop])
+    ratios = {name: Ratio(0.5, 0.5, 0.1) for name in reads}
+    work = SlotWork(SLOT, flat.shape, flat.dtype, lambda start, stop: flat[start:stop], reads, ratios, lambda *_: 0)
+    by_loop = looped.plan_loop(Job(method, 0, DEFAULTS, work, workers), lambda launch: [Cut(0.0, 0.0, 2000)] * 6)
+    assert looped.has_loops() and (by_loop is not None) == (method in ONE_PASS)
+
+
+def test_a_blend_in_memory_that_is_not_finite_names_its_slot(workers: Workers) -> None:
+    base, parent = torch.zeros(3000), torch.full((3000,), 1.0)
+    parent[2999] = 1e38
+    with pytest.raises(VlmMergeError, match=f"{SLOT}: blending by task_arithmetic gives values that are not finite"):
+        blend_in_memory(
+            "task_arithmetic", [base, parent, parent, parent], [Ratio(4.0), Ratio(1.0), Ratio(1.0)], workers
+        )

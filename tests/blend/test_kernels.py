@@ -17,7 +17,8 @@ from torch import Tensor
 
 from vlmmerge.anatomy import Slot
 from vlmmerge.blend import DEFAULTS, METHODS, Options, blend_slot
-from vlmmerge.blend.fused import KERNELS, LIMITS, FusedBlender, Target, can_launch, has_kernel, plan_launch
+from vlmmerge.blend.fused import LIMITS, FusedBlender, Target, can_launch
+from vlmmerge.blend.launch import ONE_PASS, has_launch, plan_launch
 from vlmmerge.blend.live import LiveBlender
 from vlmmerge.blend.masks import uniform
 from vlmmerge.blend.residency import place, send_ahead
@@ -40,10 +41,10 @@ SEED = 7
 RATIOS = [Ratio(0.7, 0.6, 0.05), Ratio(-0.2, 0.31, 0.01), Ratio(0.5, 0.9), Ratio(1.3, 0.1, 0.2)]
 DTYPES = list(LIMITS)
 INTEGERS = {2: torch.int16, 4: torch.int32}
-CUTTING = [method for method, (sparsity, _) in KERNELS.items() if sparsity in ("cut", "band")]
+CUTTING = [method for method, (sparsity, _) in ONE_PASS.items() if sparsity in ("cut", "band")]
 # More than two blocks and an odd end; in the interpreter a block takes as long as many elements.
 LENGTH = 2 * device_cuts.BLOCK + 905
-every_kernel = pytest.mark.parametrize("method", KERNELS)
+every_kernel = pytest.mark.parametrize("method", ONE_PASS)
 
 
 @pytest.fixture(autouse=True)
@@ -158,12 +159,12 @@ def option_sets(method: str) -> Iterator[Options]:
     used = [name for name in of_options if name.rstrip("_") in METHODS[method].options]
     for values in product(*(of_options[name] for name in used)):
         options = Options(**dict(zip(used, values, strict=True)))
-        if has_kernel(method, options):
+        if has_launch(method, options):
             yield options
 
 
 # Cuts take the interpreter long, and do not depend on these options.
-@pytest.mark.parametrize("method", [method for method in KERNELS if method not in CUTTING] + ["ties"])
+@pytest.mark.parametrize("method", [method for method in ONE_PASS if method not in CUTTING] + ["ties"])
 def test_every_combination_of_options_gives_the_plain_formulas_bits(method: str) -> None:
     base, *parents = make_tensors(3, length=600)
     for options in option_sets(method):
@@ -308,10 +309,10 @@ def test_the_largest_number_of_the_stored_dtype_is_finite_and_what_rounds_beyond
 
 @pytest.mark.parametrize("method", METHODS)
 def test_only_what_needs_no_norms_of_a_slot_has_a_kernel(method: str) -> None:
-    assert has_kernel(method, DEFAULTS) == (method in KERNELS)
+    assert has_launch(method, DEFAULTS) == (method in ONE_PASS)
     has_rescale = "rescale" in METHODS[method].options
-    assert has_kernel(method, Options(rescale="l1")) == (method in KERNELS and not has_rescale)
-    assert has_kernel(method, Options(rescale=True)) == (method in KERNELS and method not in CUTTING)
+    assert has_launch(method, Options(rescale="l1")) == (method in ONE_PASS and not has_rescale)
+    assert has_launch(method, Options(rescale=True)) == (method in ONE_PASS and method not in CUTTING)
 
 
 def make_live_blender(method: str, dtype: torch.dtype = torch.bfloat16) -> LiveBlender:

@@ -13,9 +13,8 @@ from torch import Tensor
 from vlmmerge.blend import Options
 from vlmmerge.blend.passes import Job
 from vlmmerge.blend.plans import BlendChunk, plan
-from vlmmerge.blend.work import SlotWork
+from vlmmerge.blend.work import SlotWork, not_finite
 from vlmmerge.blend.workers import Workers
-from vlmmerge.errors import VlmMergeError
 from vlmmerge.finite import is_finite
 from vlmmerge.genome import Ratio
 
@@ -57,7 +56,12 @@ def _blend_and_write(method: str, work: SlotWork, blend_chunk: BlendChunk, lengt
     num_bytes = 0
     with torch.no_grad():  # each thread has this setting for itself
         for start in range(first, end, length):
-            chunk = blend_chunk(start, min(start + length, end)).to(work.dtype)
+            stop = min(start + length, end)
+            blended = blend_chunk(start, stop)
+            if blended is None:  # it lies where it belongs, and is finite
+                num_bytes += (stop - start) * work.dtype.itemsize
+                continue
+            chunk = blended.to(work.dtype)
             check_finite(chunk, method, work.slot, work.ratios)
             num_bytes += work.write(start, chunk)
     return num_bytes
@@ -71,12 +75,3 @@ def check_finite(blended: Tensor, method: str, slot: str, ratios: Mapping[str, R
     """
     if not is_finite(blended):
         raise not_finite(blended.dtype, method, slot, ratios)
-
-
-def not_finite(dtype: torch.dtype, method: str, slot: str, ratios: Mapping[str, Ratio]) -> VlmMergeError:
-    """The error for a slot with a value that is not finite in the stored dtype."""
-    return VlmMergeError(
-        f"{slot}: blending by {method} gives values that are not finite in {dtype}",
-        details=[f"{name}: {ratio}" for name, ratio in ratios.items()],
-        hint="smaller weights or a higher density may do; look for damaged parents",
-    )

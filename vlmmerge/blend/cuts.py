@@ -3,7 +3,7 @@
 Knows magnitudes and their ranks. Does not know how a task vector is made, nor what becomes of what is kept.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
@@ -19,6 +19,19 @@ SMALLEST_PIECE, MOST_PIECES = 2**18, 128
 
 
 @dataclass(frozen=True)
+class Counter:
+    """What counts the magnitudes of elements start..stop-1 of a task vector, by their 31 bits.
+
+    Args:
+        upper: By the upper 16 of them: new int64 counts, (2**15,).
+        lower: Given the upper ones, by the lower 16: new counts, (2**16,).
+    """
+
+    upper: Callable[[int, int], Tensor]
+    lower: Callable[[int, int, int], Tensor]
+
+
+@dataclass(frozen=True)
 class Cut:
     """What of a task vector is dropped: magnitudes up to `bound`; from element `last_part` on, up to `last_bound`.
 
@@ -28,6 +41,11 @@ class Cut:
     bound: float
     last_bound: float
     last_part: int
+
+    @property
+    def bits(self) -> int:
+        """The bits of the smallest magnitude of which some are kept."""
+        return int(torch.tensor(self.last_bound).view(torch.int32))
 
     def trim(self, delta: Tensor, start: int) -> Tensor:
         """Zero what is dropped, in place.
@@ -45,30 +63,36 @@ class Cut:
         return delta
 
 
-def count_magnitudes(read_delta: Read, num_elements: int, workers: Workers) -> Tensor:
+def counter_of(read_delta: Read) -> Counter:
+    """Counts a task vector that is read as new float32 tensors."""
+    return Counter(partial(_count_upper, read_delta), partial(_count_lower, read_delta))
+
+
+def count_magnitudes(counter: Counter, num_elements: int, workers: Workers) -> Tensor:
     """Count the magnitudes of a task vector by the upper 16 of their bits: they do not depend on what is kept.
 
     Args:
-        read_delta: Reads the task vector as a new float32 tensor. It is called once for each element.
+        counter: Counts the task vector; it is called once for each element.
         num_elements: The task vector's length, at least 1.
         workers: They share the pieces.
 
     Returns:
         How many have upper bits up to each number: a new tensor, (2**15,), of 128 KiB up to 2**31 elements.
     """
-    counts = _sum(workers.map(partial(_count_upper, read_delta, *piece) for piece in pieces_of(num_elements)))
+    counts = _sum(workers.map(partial(counter.upper, *piece) for piece in pieces_of(num_elements)))
     return counts.cumsum(0).to(torch.int32 if num_elements < 2**31 else torch.int64)
 
 
-def find_cut(read_delta: Read, up_to_upper: Tensor, num_kept: int, workers: Workers) -> Cut:
+def find_cut(read_delta: Read, counter: Counter, up_to_upper: Tensor, num_kept: int, workers: Workers) -> Cut:
     """Find the cut that keeps the largest magnitudes of a task vector; among equal ones the first are kept.
 
     Of those that share the last rank's upper 16 bits the lower 16 are counted: non-negative floats sort as their bits
     do. NaN counts as larger than any number.
 
     Args:
-        read_delta: Reads the task vector as a new float32 tensor: once, and one piece twice where some of several equal
-            magnitudes are kept.
+        read_delta: Reads the task vector as a new float32 tensor: one piece, where some of several equal magnitudes are
+            kept.
+        counter: Counts it: once.
         up_to_upper: What `count_magnitudes` gives for it.
         num_kept: How many elements to keep, at least 1 and not all of them.
         workers: They share the pieces.
@@ -78,7 +102,7 @@ def find_cut(read_delta: Read, up_to_upper: Tensor, num_kept: int, workers: Work
     rank = num_elements - num_kept + 1  # of the smallest magnitude that is kept, from below
     upper = int(torch.searchsorted(up_to_upper, rank))
     num_below = int(up_to_upper[upper - 1]) if upper else 0
-    of_pieces = list(workers.map(partial(_count_lower, read_delta, upper, *piece) for piece in pieces))
+    of_pieces = list(workers.map(partial(counter.lower, upper, *piece) for piece in pieces))
     up_to_lower = _sum(of_pieces).cumsum(0) + num_below
     lower = int(torch.searchsorted(up_to_lower, rank))
     bits = upper << 16 | lower

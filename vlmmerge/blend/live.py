@@ -13,12 +13,13 @@ from torch import Tensor
 
 from vlmmerge.anatomy import Slot
 from vlmmerge.blend import DEFAULTS, METHODS, Options, blend_slot
-from vlmmerge.blend.chunks import blend_in_chunks, check_finite, not_finite
+from vlmmerge.blend.chunks import blend_in_chunks, check_finite
 from vlmmerge.blend.distance import DistanceMeter
-from vlmmerge.blend.fused import LIMITS, FusedBlender, Target, can_launch, has_kernel, plan_launch
+from vlmmerge.blend.fused import LIMITS, FusedBlender, Target, can_launch
+from vlmmerge.blend.launch import has_launch, plan_launch
 from vlmmerge.blend.residency import send_ahead
 from vlmmerge.blend.rows import spans
-from vlmmerge.blend.work import Read, SlotWork
+from vlmmerge.blend.work import Read, SlotWork, not_finite
 from vlmmerge.blend.workers import Workers
 from vlmmerge.genome import Ratio, Ratios
 
@@ -170,7 +171,7 @@ class LiveBlender:
         """Whether kernels blend, where the model does not run on a CPU."""
         dtypes = {tensor.dtype for tower in (*self._towers(), self.live) for tensor in tower.values()}
         is_known = dtypes | set(self.store_dtypes.values()) <= set(LIMITS)
-        return is_known and has_kernel(self.method, self.options) and can_launch(self._device)
+        return is_known and has_launch(self.method, self.options) and can_launch(self._device)
 
     @cached_property
     def _fused(self) -> FusedBlender:
@@ -209,7 +210,14 @@ class LiveBlender:
             ratios=ratios[slot],
             write=partial(write_chunk, self.live[slot].detach(), self._rows(slot)),
             tables=self._tables.setdefault(slot, {}),
+            memory=self._memory(slot),
         )
+
+    def _memory(self, slot: Slot) -> Tensor | None:
+        """A live parameter that holds just what is blended, as it is stored: flat."""
+        live = self.live[slot].detach()
+        is_same = live.dtype == self.store_dtypes[slot] and live.shape == self.base[slot].shape
+        return live.view(-1) if is_same and self._rows(slot) is None else None
 
     def _towers(self) -> Iterator[Tower]:
         return chain([self.base], self.parents.values())

@@ -14,15 +14,25 @@ from torch import Tensor
 from vlmmerge.blend import METHODS, Method, Options, blend_slot, check_number, is_whole
 from vlmmerge.blend.deltas import add_agreeing, add_all, add_mean_of_agreeing
 from vlmmerge.blend.elect import add_up
+from vlmmerge.blend.looped import AT_ONCE, plan_loop
 from vlmmerge.blend.passes import Job, chunk_of, over_chunks, sums_over
 from vlmmerge.blend.shares import shares_of_energy, shares_of_weights, shares_on_arc, step_to_mean
-from vlmmerge.blend.sparse_chunks import OnDelta, find_crumbs, find_dropped, find_largest, find_pruned, find_trimmed
+from vlmmerge.blend.sparse_chunks import (
+    OnDelta,
+    find_crumbs,
+    find_cuts,
+    find_dropped,
+    find_largest,
+    find_pruned,
+    find_trimmed,
+)
 from vlmmerge.blend.sparsify import variance_of
 from vlmmerge.blend.sums import dot_parts, dot_rows
 from vlmmerge.genome import Ratio
 
-BlendChunk = Callable[[int, int], Tensor]
-"""Blends elements start..stop-1 of a slot into a new flat float32 tensor."""
+BlendChunk = Callable[[int, int], Tensor | None]
+"""Blends elements start..stop-1 of a slot into a new flat tensor, float32 or rounded to the stored dtype already; None:
+they are blended, rounded, found finite, and lie in the slot's own memory."""
 
 Plan = tuple[BlendChunk, int]
 """How a slot is blended, and the elements of a chunk."""
@@ -39,6 +49,8 @@ def plan(job: Job) -> Plan:
     """
     method = METHODS[job.method]
     check_number(method, job.work.parents)
+    if by_loop := plan_loop(job, partial(find_cuts, job)):
+        return by_loop, chunk_of() if job.work.memory is None else chunk_of(AT_ONCE)
     if _is_elementwise(method, job.ratios, job.options):
         return partial(_blend_plainly, job, (-1,)), chunk_of()
     if job.work.num_elements <= chunk_of():

@@ -9,8 +9,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from vlmmerge.blend.cuts import count_magnitudes, find_cut
+from vlmmerge.blend.cuts import Counter, Cut, count_magnitudes, counter_of, find_cut
 from vlmmerge.blend.deltas import Draw, drop_at_random, make_draw
+from vlmmerge.blend.launch import Launch
+from vlmmerge.blend.looped import loop_counter
 from vlmmerge.blend.passes import Job, chunk_of, sums_over
 from vlmmerge.blend.sparsify import drop, factor_between, numbers_in_band, probability_by_rank, rank_in_rows
 from vlmmerge.blend.sums import l1_parts
@@ -120,10 +122,24 @@ def _l1_factor(job: Job, parent: str, keep: OnDelta, row: int) -> float:
 
 def find_largest(job: Job, name: str, read: Read, num_kept: int) -> OnDelta:
     """What `sparsify.keep_largest` does to what is read, which has a name."""
-    num_elements = job.work.num_elements
-    if num_kept == num_elements:
+    if num_kept == job.work.num_elements:
         return lambda delta, start: delta
     if num_kept == 0:
         return lambda delta, start: delta.mul_(0.0)
-    counts = job.table(name, lambda: count_magnitudes(read, num_elements, job.workers))
-    return find_cut(read, counts, num_kept, job.workers).trim
+    return _find_cut(job, name, read, counter_of(read), num_kept).trim
+
+
+def find_cuts(job: Job, launch: Launch) -> list[Cut]:
+    """Where each of a launch's cuts lies, by loops."""
+    names = launch.sources * (len(launch.num_kept) // len(launch.sources))
+    return [
+        Cut(0.0, 0.0, num_kept)
+        if num_kept == job.work.num_elements
+        else _find_cut(job, name, partial(job.delta, name), loop_counter(job, name), num_kept)
+        for name, num_kept in zip(names, launch.num_kept, strict=True)
+    ]
+
+
+def _find_cut(job: Job, name: str, read: Read, counter: Counter, num_kept: int) -> Cut:
+    counts = job.table(name, lambda: count_magnitudes(counter, job.work.num_elements, job.workers))
+    return find_cut(read, counter, counts, num_kept, job.workers)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vlmmerge.blend.sparsify import row_length
+from vlmmerge.errors import VlmMergeError
 from vlmmerge.genome import Ratio
 
 Read = Callable[[int, int], Tensor]
@@ -32,6 +33,8 @@ class SlotWork:
         tables: Keeps what has been found of the slot that no ratio changes. The same one with the next candidate saves
             a pass over each parent (TIES, Breadcrumbs: 128 KiB a parent) or all sorting (DELLA: 2 bytes an element
             and parent). None keeps nothing.
+        memory: All of the slot's memory, flat and in the stored dtype, where it may be blended into as it is: nothing
+            is left to write then. None: whatever is blended is written.
     """
 
     slot: str
@@ -42,6 +45,7 @@ class SlotWork:
     ratios: Mapping[str, Ratio]
     write: Callable[[int, Tensor], int]
     tables: dict[str, Tensor] | None = None
+    memory: Tensor | None = None
 
     @property
     def taking_part(self) -> list[str]:
@@ -55,3 +59,12 @@ class SlotWork:
     @property
     def row_length(self) -> int:
         return row_length(self.shape)
+
+
+def not_finite(dtype: torch.dtype, method: str, slot: str, ratios: Mapping[str, Ratio]) -> VlmMergeError:
+    """The error for a slot with a value that is not finite in the stored dtype."""
+    return VlmMergeError(
+        f"{slot}: blending by {method} gives values that are not finite in {dtype}",
+        details=[f"{name}: {ratio}" for name, ratio in ratios.items()],
+        hint="smaller weights or a higher density may do; look for damaged parents",
+    )
