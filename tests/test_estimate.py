@@ -52,3 +52,11 @@ def test_a_gpu_that_is_to_hold_the_parents_and_is_too_small_is_told_before_anyth
     assert memory_bytes(plan, vlm + towers) == (vlm + towers, 0)
     with pytest.raises(VlmMergeError, match=r"blend\.residency: the parents' language towers need"):
         memory_bytes(plan, vlm + towers - 1)
+
+
+def test_on_a_cpu_dellas_ranks_are_counted_two_bytes_an_element_and_parent(parents: Path) -> None:
+    vlm, towers = sizes(parents)
+    plan = plan_of(parents, "blend.method=della_ties")
+    (base_bytes,) = {plan.checkpoints[name].num_bytes for name in ("base", "ja")}  # bfloat16: two bytes an element
+    assert memory_bytes(plan, None) == (vlm + towers + 2 * base_bytes, 0)
+    assert memory_bytes(plan, 10**9) == (vlm + towers, 0)

@@ -69,7 +69,7 @@ def example_of(choice: EvalsetChoice) -> Sample:
 
 
 def memory_bytes(plan: Plan, num_free: int | None) -> tuple[int, int]:
-    """Bytes of weights that are resident: the live model and every parent's language tower, for each actor.
+    """Bytes that are resident: the live model, every parent's language tower, on a CPU DELLA's ranks, for each actor.
 
     Args:
         plan: What is blended.
@@ -86,9 +86,17 @@ def memory_bytes(plan: Plan, num_free: int | None) -> tuple[int, int]:
     model, towers = (number * num_actors for number in (plan.checkpoints["vlm"].num_bytes, plan.tower_bytes))
     left = None if num_free is None else max(num_free - model, 0)
     if choose_residency(plan.recipe.blend.residency, towers, left) == "device" or num_free is None:
-        return model + towers, 0
+        return model + towers + num_actors * (rank_bytes(plan) if num_free is None else 0), 0
     longest = max(sum(_slot_bytes(plan, name, slot) for name in plan.checkpoints) for slot in plan.anatomy.slots)
     return model + 2 * longest * num_actors, towers
+
+
+def rank_bytes(plan: Plan) -> int:
+    """Bytes of the ranks that DELLA keeps on a CPU, so that no candidate sorts: two an element and parent."""
+    if not plan.recipe.blend.method.startswith("della"):
+        return 0
+    shapes, keys = plan.checkpoints["vlm"].shapes, plan.anatomy.keys["vlm"]
+    return 2 * len(plan.blended_parents) * sum(math.prod(shapes[keys[slot]]) for slot in plan.anatomy.slots)
 
 
 def _slot_bytes(plan: Plan, parent: str, slot: Slot) -> int:

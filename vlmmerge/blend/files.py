@@ -6,8 +6,9 @@ and byte ranges. Does not know what else belongs into the folder, nor how it get
 
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,7 @@ from vlmmerge.checkpoint.shards import read_bytes
 from vlmmerge.genome import Ratios
 
 COPIED_AT_ONCE = 2**22
+FLUSHED_EVERY = 0.1  # seconds
 
 Descriptors = Mapping[Path, int]
 
@@ -100,8 +102,37 @@ def blend_files(blend: FileBlend, folder: Path) -> Iterator[int]:
             for file in blend.checkpoints["vlm"].weight_files
         }
         works = _works(blend, sources, targets)
+        stack.enter_context(flushing(targets.values()))
         yield from workers.map(_copies(blend, sources, targets))
         yield from blend_in_chunks(blend.method, blend.seed, blend.options, works, workers)
+
+
+@contextmanager
+def flushing(descriptors: Collection[int]) -> Iterator[None]:
+    """Send what is written to the disk as it comes, so that little is left to wait for at the end.
+
+    Raises:
+        OSError: The disk failed.
+    """
+    is_over, faults = threading.Event(), list[OSError]()
+
+    def flush() -> None:
+        try:
+            while not is_over.wait(FLUSHED_EVERY):
+                for descriptor in descriptors:
+                    os.fsync(descriptor)
+        except OSError as error:
+            faults.append(error)
+
+    thread = threading.Thread(target=flush, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+    if faults:
+        raise faults[0]
 
 
 def measure_distances(blend: FileBlend) -> dict[str, float]:

@@ -19,7 +19,13 @@ INFINITE, QUIET = np.uint32(0x7F800000), np.uint32(0x00400000)
 MAGNITUDE, HALF, SIXTEEN, ONE = np.uint32(0x7FFFFFFF), np.uint32(0x7FFF), np.uint32(16), np.uint32(1)
 ZERO, UNIT = np.float32(0.0), np.float32(1.0)
 
-compiled = njit(nogil=True, cache=True)
+
+def compiled(function):
+    """Compile a function that lets other threads run, and keep what was compiled where there is room."""
+    try:
+        return njit(nogil=True, cache=True)(function)
+    except RuntimeError:  # neither this folder nor the user's cache can be written
+        return njit(nogil=True)(function)
 
 
 @compiled
