@@ -61,13 +61,19 @@ def _settings(job: Job, launch: Launch, cuts: Sequence[Cut]) -> tuple[Any, ...]:
     divides = launch.divisor is not None or (launch.elects and bool(options.normalize))
     factor_of_sum = options.lambda_ if launch.uses_base else 1.0
     return (
-        np.array(launch.factors, np.float32), np.array(launch.weights or launch.factors, np.float32),
+        _floats(launch.factors), _floats(launch.weights or launch.factors),
         np.array(launch.keys, np.int64).view(np.uint64), np.array(launch.lasts, np.int32),
         np.array([cut.bits for cut in cuts], np.uint32), np.array([cut.last_part for cut in cuts], np.int64),
         {"none": NONE, "mask": MASK, "cut": CUT, "band": BAND}[launch.sparsity], launch.uses_base, launch.elects,
         options.majority_sign_method == "frequency", options.majority_sign_tie == "positive", divides,
-        np.float32(launch.divisor or 1.0), np.float32(factor_of_sum),
+        *_floats([launch.divisor or 1.0, factor_of_sum]),
     )  # fmt: skip
+
+
+def _floats(numbers: Sequence[float]) -> Array:
+    """As float32; what is too large for it becomes infinite, and shows in the blend."""
+    with np.errstate(over="ignore"):
+        return np.array(numbers, np.float32)
 
 
 def _blend(job: Job, launch: Launch, settings: tuple[Any, ...], start: int, stop: int) -> Tensor | None:
