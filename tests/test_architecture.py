@@ -24,6 +24,8 @@ ORDER = [
     "evalsets",
     "generate",
     "score",
+    "exam",
+    "compare",
     "plan",
     "resident",
     "evaluate",

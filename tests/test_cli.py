@@ -27,7 +27,7 @@ HINT = "hint: mend the file, or use --set KEY=VALUE"
 @pytest.fixture(scope="module")
 def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("picture") / "picture.jpg"
-    file.write_bytes(load("ja-scenes", "search", 1)[0].image)
+    file.write_bytes(load("ja-scenes", "search", 1)[0].images[0])
     return file
 
 

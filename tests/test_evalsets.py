@@ -30,12 +30,12 @@ def test_a_split_holds_as_many_whole_samples_as_its_manifest_says(name: str, spl
     assert len({sample.id for sample in samples}) == len(samples)
     for sample in samples:
         assert sample.question and sample.references and all(sample.references)
-    Image.open(io.BytesIO(samples[0].image)).load()
+    Image.open(io.BytesIO(samples[0].images[0])).load()
 
 
 def test_search_and_held_out_share_no_picture_and_no_caption() -> None:
     search, held_out = load("ja-scenes", "search"), load("ja-scenes", "held_out")
-    assert {sample.image for sample in search}.isdisjoint(sample.image for sample in held_out)
+    assert {sample.images for sample in search}.isdisjoint(sample.images for sample in held_out)
     captions = {caption for sample in search for caption in sample.references}
     assert captions.isdisjoint(caption for sample in held_out for caption in sample.references)
 
@@ -186,8 +186,8 @@ def test_a_hub_set_of_questions_gives_a_sample_a_question(hub_sets: Path) -> Non
     samples = load("ja-vg-vqa-500", "held_out_all")
     assert [sample.id for sample in samples] == ["100/0", "100/1", "101/10", "101/11", "102/20", "102/21"]
     assert (samples[3].question, samples[3].references) == ("質問11は？", ("答え11",))
-    assert Image.open(io.BytesIO(samples[0].image)).size == (8, 6)
-    assert samples[0].image == samples[1].image != samples[2].image
+    assert Image.open(io.BytesIO(samples[0].images[0])).size == (8, 6)
+    assert samples[0].images == samples[1].images != samples[2].images
     assert load("ja-vg-vqa-500", "held_out_all", 3) == samples[:3]
 
 

@@ -10,9 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from vlmmerge.blend import METHODS
+from vlmmerge.compare import answer_one, evaluate_model
 from vlmmerge.errors import CheckpointError, EvalsetError, ParentsError
 from vlmmerge.evalsets import load
-from vlmmerge.evaluate import Evaluator, answer_one, evaluate_model, make_evaluate
+from vlmmerge.evaluate import Evaluator, make_evaluate
 from vlmmerge.generate import LiveVlm
 from vlmmerge.genome import Ratio
 from vlmmerge.plan import make_plan
@@ -231,5 +232,5 @@ def test_evaluating_a_model_gives_scores_and_every_answer(parents: Path) -> None
 def test_answering_one_picture_gives_what_the_model_says_of_it(parents: Path) -> None:
     sample = load("ja-scenes", "search_questions", 1)[0]
     vlm = LiveVlm(parents / "vlm", Generate(max_new_tokens=8))
-    said = answer_one(parents / "vlm", sample.image, sample.question, max_new_tokens=8)
+    said = answer_one(parents / "vlm", sample.images[0], sample.question, max_new_tokens=8)
     assert said == vlm.answer(vlm.prepare([sample]))[0] != ""

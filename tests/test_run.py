@@ -150,7 +150,7 @@ def test_the_export_in_plain_transformers_gives_the_very_answers_of_the_journal(
 ) -> None:
     pictures = [tmp_path / f"{number}.jpg" for number in range(6)]
     for picture, sample in zip(pictures, load("ja-scenes", "held_out", 6), strict=True):
-        picture.write_bytes(sample.image)
+        picture.write_bytes(sample.images[0])
     arguments = [whole_run.folder / "best", "8", "画像を説明してください。", *pictures]
     command = [sys.executable, "-c", PLAIN_ANSWERS, *map(str, arguments)]
     ended = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True, check=False)

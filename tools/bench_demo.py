@@ -10,8 +10,10 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from vlmmerge.compare import evaluate_model
 from vlmmerge.console import watch
-from vlmmerge.evaluate import Evaluator, evaluate_model, make_scorer
+from vlmmerge.evaluate import Evaluator
+from vlmmerge.exam import make_scorer
 from vlmmerge.journal import Record
 from vlmmerge.plan import Plan, make_plan
 from vlmmerge.recipe import EvalsetChoice, load_recipe

@@ -267,7 +267,7 @@ def run_export(parsed: argparse.Namespace) -> Any:
 
 def run_evaluate(parsed: argparse.Namespace) -> Any:
     from vlmmerge import console
-    from vlmmerge.evaluate import evaluate_model
+    from vlmmerge.compare import evaluate_model
     from vlmmerge.recipe import EvalsetChoice
 
     choices = []
@@ -286,7 +286,7 @@ def run_evaluate(parsed: argparse.Namespace) -> Any:
 
 
 def run_answer(parsed: argparse.Namespace) -> Any:
-    from vlmmerge.evaluate import answer_one
+    from vlmmerge.compare import answer_one
     from vlmmerge.generate.pictures import read_picture_file
 
     image, folder = read_picture_file(parsed.image), _model_folder(parsed.model)

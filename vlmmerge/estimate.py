@@ -65,7 +65,7 @@ def example_of(choice: EvalsetChoice) -> Sample:
         return load(choice.name, choice.split, 1)[0]
     picture = io.BytesIO()
     Image.new("RGB", USUAL_PICTURE).save(picture, "png")
-    return Sample("example", picture.getvalue(), "この画像には何が写っていますか？", ())
+    return Sample("example", (picture.getvalue(),), "この画像には何が写っていますか？", ())
 
 
 def memory_bytes(plan: Plan, num_free: int | None) -> tuple[int, int]:

@@ -26,17 +26,19 @@ class Sample:
 
     Args:
         id: Names the sample within its split.
-        image: The encoded picture file's bytes.
+        images: Each picture's encoded file, as bytes; one of them in most sets.
         question: What is asked.
         references: The right answers, one or more.
         facts: Phrases that a right answer contains; empty where the set states none.
+        options: What a multiple-choice question lets choose from, in the order of its letters; empty for others.
     """
 
     id: str
-    image: bytes
+    images: tuple[bytes, ...]
     question: str
     references: tuple[str, ...]
     facts: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -165,8 +167,8 @@ def checksum(name: str, split: str) -> str:
         return chosen.sha256
     total = hashlib.sha256()
     for sample in load(name, split):
-        image = hashlib.sha256(sample.image).hexdigest()
-        total.update(json.dumps([sample.id, image, sample.question, *sample.references]).encode())
+        images = [hashlib.sha256(image).hexdigest() for image in sample.images]
+        total.update(json.dumps([sample.id, *images, sample.question, *sample.references]).encode())
     return total.hexdigest()
 
 
@@ -241,17 +243,17 @@ def _fetch(evalset: Evalset, split: Split) -> Any:
 
 
 def _samples(row: dict[str, Any], split: Split, number: int) -> Iterator[Sample]:
-    image, facts = _image_bytes(row["image"]), tuple(row.get("facts") or ())
+    images, facts = (_image_bytes(row["image"]),), tuple(row.get("facts") or ())
     name = str(row[split.id] if split.id else number)
     if split.references == "qas":
         for qa in row["qas"][:1] if split.only_first else row["qas"]:
-            yield Sample(f"{name}/{qa[split.question_id]}", image, qa["question"], (qa["answer"],))
+            yield Sample(f"{name}/{qa[split.question_id]}", images, qa["question"], (qa["answer"],))
         return
     references, question = row[split.references], split.question or row.get("question")
     assert question, "a split of captions has one question"
     japanese_facts = facts if split.language == "ja" else ()
     yield Sample(
-        name, image, question, (references,) if isinstance(references, str) else tuple(references), japanese_facts
+        name, images, question, (references,) if isinstance(references, str) else tuple(references), japanese_facts
     )
 
 

@@ -21,7 +21,8 @@ import torch
 from vlmmerge.blend.distance import ancestry_warnings
 from vlmmerge.errors import RunError
 from vlmmerge.evalsets import checksum
-from vlmmerge.evaluate import Evaluator, make_evaluate, passport
+from vlmmerge.evaluate import Evaluator, make_evaluate
+from vlmmerge.exam import passport
 from vlmmerge.export import UNWATCHED, ExportWatcher, export
 from vlmmerge.export.card import licences_of
 from vlmmerge.export.licence import warnings

@@ -6,7 +6,7 @@ Knows a plan and its journal's records. Does not know models: answers are scored
 from typing import Any
 
 from vlmmerge.evalsets import Sample, load
-from vlmmerge.evaluate import make_scorer
+from vlmmerge.exam import make_scorer
 from vlmmerge.journal import Record
 from vlmmerge.plan import Plan
 from vlmmerge.score import paired_difference

@@ -126,7 +126,7 @@ def processor(parents: Path) -> Any:
 def fault_of(processor: Any, template: str, *questions: str) -> CheckpointError:
     processor = copy.copy(processor)
     processor.chat_template = template
-    samples = [Sample(question, b"", question, ()) for question in questions or ("何？",)]
+    samples = [Sample(question, (b"",), question, ()) for question in questions or ("何？",)]
     with pytest.raises(CheckpointError) as caught:
         check_template(processor, samples, Generate(), Path("model"))
     assert caught.value.message == "model: its chat template cannot be used"
@@ -180,7 +180,7 @@ def test_preparing_checks_the_template_first(parents: Path, tmp_path: Path) -> N
     folder = shutil.copytree(parents / "vlm", tmp_path / "vlm")
     (folder / "chat_template.jinja").write_text("{{ 'x' * 10**11 }}")
     with pytest.raises(CheckpointError, match="its chat template cannot be used"):
-        LiveVlm(folder, Generate()).prepare([Sample("it", b"", "何？", ())])
+        LiveVlm(folder, Generate()).prepare([Sample("it", (b"",), "何？", ())])
 
 
 @pytest.mark.parametrize(

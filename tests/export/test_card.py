@@ -15,7 +15,7 @@ from PIL import Image
 
 from vlmmerge.anatomy import Slot
 from vlmmerge.checkpoint.hub import HubId, Snapshot
-from vlmmerge.evaluate import answer_one
+from vlmmerge.compare import answer_one
 from vlmmerge.export import export
 from vlmmerge.export.card import model_card, ratio_rows
 from vlmmerge.genome import Ratio

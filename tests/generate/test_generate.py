@@ -23,7 +23,7 @@ from transformers import (
 from vlmmerge.errors import CheckpointError, EvalsetError
 from vlmmerge.evalsets import Sample, load
 from vlmmerge.generate import LiveVlm, chat
-from vlmmerge.generate.pictures import MAX_PIXELS, read_image, read_picture_file
+from vlmmerge.generate.pictures import MAX_PIXELS, read_images, read_picture_file
 from vlmmerge.recipe import Generate
 
 SETTINGS = Generate(max_new_tokens=8)
@@ -36,7 +36,7 @@ def picture_file(image: Image.Image, kind: str = "png") -> bytes:
 
 
 def sample_of(image: bytes) -> Sample:
-    return Sample("it", image, "何色ですか？", ())
+    return Sample("it", (image,), "何色ですか？", ())
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ def test_pictures_of_other_forms_have_other_tiles_and_are_answered_in_one_batch(
     noise = Image.effect_noise((90, 90), 80).convert("RGB")
     forms = [(30, 60), (60, 30), (64, 64), (90, 20), (33, 60)]
     samples = [
-        Sample(f"{width} x {height}", picture_file(noise.resize((width, height))), "何色ですか？" * number, ())
+        Sample(f"{width} x {height}", (picture_file(noise.resize((width, height))),), "何色ですか？" * number, ())
         for number, (width, height) in enumerate(forms, 1)
     ]
     vlm = LiveVlm(folder, SETTINGS)
@@ -145,7 +145,7 @@ def test_the_order_of_samples_never_moves_an_answer(vlm: LiveVlm, samples: list[
 
 
 def test_samples_of_one_picture_share_its_features(vlm: LiveVlm, samples: list[Sample]) -> None:
-    same = [sample for sample in samples if sample.image == samples[0].image]
+    same = [sample for sample in samples if sample.images == samples[0].images]
     prompts = vlm.prepare(same)
     assert len(prompts) > 1 and len({id(prompt.seen) for prompt in prompts}) == 1
     assert [tuple(feature.shape) for feature in prompts[0].seen["pooler_output"]] == [(9, 32)]
@@ -155,7 +155,7 @@ def test_samples_of_one_picture_share_its_features(vlm: LiveVlm, samples: list[S
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I", "F"])
 def test_pictures_of_any_colour_mode_are_read_as_rgb(mode: str) -> None:
     image = Image.new("RGB", (5, 7), "red").convert(mode)
-    read = read_image(sample_of(picture_file(image, "tiff")))
+    (read,) = read_images(sample_of(picture_file(image, "tiff")))
     assert (read.mode, read.size) == ("RGB", (5, 7))
 
 
@@ -169,13 +169,13 @@ def test_a_picture_that_is_none_is_told(vlm: LiveVlm, image: bytes) -> None:
 def test_a_picture_that_ends_too_early_is_told() -> None:
     noise = Image.effect_noise((64, 64), 50).convert("RGB")
     with pytest.raises(EvalsetError, match="picture of sample it cannot be read: "):
-        read_image(sample_of(picture_file(noise, "jpeg")[:-1500]))
+        read_images(sample_of(picture_file(noise, "jpeg")[:-1500]))
 
 
 def test_a_huge_picture_is_refused_before_it_is_decoded() -> None:
     side = int(MAX_PIXELS**0.5) + 1
     with pytest.warns(Image.DecompressionBombWarning), pytest.raises(EvalsetError) as caught:
-        read_image(sample_of(picture_file(Image.new("1", (side, side)))))
+        read_images(sample_of(picture_file(Image.new("1", (side, side)))))
     assert str(caught.value) == (
         f"picture of sample it has {side} x {side} pixels\n"
         f"hint: at most {MAX_PIXELS} pixels are read: make it smaller first"
@@ -184,7 +184,7 @@ def test_a_huge_picture_is_refused_before_it_is_decoded() -> None:
 
 def test_a_picture_too_huge_for_pillow_is_refused_too() -> None:
     with pytest.raises(EvalsetError, match=r"picture of sample it cannot be read: .* decompression bomb"):
-        read_image(sample_of(picture_file(Image.new("1", (20_000, 20_000)))))
+        read_images(sample_of(picture_file(Image.new("1", (20_000, 20_000)))))
 
 
 def header_of_png(width: int, height: int) -> bytes:
@@ -207,7 +207,7 @@ def test_a_picture_of_a_thousand_million_pixels_is_refused_by_its_header(vlm: Li
 def test_a_picture_like_a_thread_is_refused(size: tuple[int, int]) -> None:
     """A processor that scales the shorter side to 336 pixels makes gigabytes of it."""
     with pytest.raises(EvalsetError) as caught:
-        read_image(sample_of(picture_file(Image.new("1", size))))
+        read_images(sample_of(picture_file(Image.new("1", size))))
     assert str(caught.value) == (
         f"picture of sample it has {size[0]} x {size[1]} pixels\n"
         "hint: the longer side may be 200 times the shorter one: cut it first"
@@ -217,7 +217,7 @@ def test_a_picture_like_a_thread_is_refused(size: tuple[int, int]) -> None:
 def test_kinds_of_pictures_that_run_another_program_are_not_read() -> None:
     postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
     with pytest.raises(EvalsetError) as caught:
-        read_image(sample_of(postscript))
+        read_images(sample_of(postscript))
     assert str(caught.value) == (
         "picture of sample it cannot be read: no kind of picture that is read here\n"
         "hint: give a whole JPEG, PNG or WebP file"
@@ -252,7 +252,7 @@ def test_damaged_pictures_raise_nothing_but_an_evalset_error(kind: str) -> None:
         for _ in range(rng.randint(1, 4)):
             content[rng.randrange(min(len(content), 200))] = rng.randrange(256)
         try:
-            read_image(sample_of(bytes(content[: rng.choice([len(content), rng.randrange(len(content))])])))
+            read_images(sample_of(bytes(content[: rng.choice([len(content), rng.randrange(len(content))])])))
         except EvalsetError as error:
             assert str(error).startswith("picture of sample it ")
 

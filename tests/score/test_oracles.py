@@ -46,7 +46,7 @@ def test_cider_equals_the_published_value_to_four_digits(dictionary, published):
     for caption in read("coco-ja.references.json")["annotations"]:
         references.setdefault(caption["image_id"], []).append(caption["caption"])
     candidates = read("coco-ja.candidates.json")
-    targets = Targets(tuple(tuple(references[row["image_id"]]) for row in candidates), dictionary=dictionary)
+    targets = Targets(tuple(tuple(references[row["image_id"]]) for row in candidates), segmenter=dictionary)
     score = prepare(["cider"], targets).score([row["caption"] for row in candidates])["cider"]
     assert round(score.value, 4) == published
 

@@ -20,7 +20,7 @@ from vlmmerge.errors import CheckpointError
 from vlmmerge.evalsets import Sample
 from vlmmerge.generate.features import Prompt, check_takes_features, join, look, make_prompt
 from vlmmerge.generate.limits import try_out
-from vlmmerge.generate.pictures import read_image
+from vlmmerge.generate.pictures import read_images
 from vlmmerge.generate.processor import complete
 from vlmmerge.recipe import Generate
 
@@ -77,7 +77,7 @@ class LiveVlm:
             CheckpointError: The chat template fails, or does not end.
         """
         check_template(self.processor, samples, self.settings, self.folder)
-        known: dict[bytes, Any] = {}
+        known: dict[tuple[bytes, ...], Any] = {}
         shown = track(samples, label, transient=True, console=Console(stderr=True)) if label else samples
         return [self._prepare_one(sample, known) for sample in shown]
 
@@ -95,11 +95,11 @@ class LiveVlm:
                 answers[index] = answer
         return answers
 
-    def _prepare_one(self, sample: Sample, known: dict[bytes, Any]) -> Prompt:
+    def _prepare_one(self, sample: Sample, known: dict[tuple[bytes, ...], Any]) -> Prompt:
         inputs = chat(self.processor, sample, self.settings).to(self.model.device)
-        if sample.image not in known:
-            known[sample.image] = look(self.model, inputs)
-        return make_prompt(inputs, known[sample.image])
+        if sample.images not in known:
+            known[sample.images] = look(self.model, inputs)
+        return make_prompt(inputs, known[sample.images])
 
     @torch.inference_mode()
     def _answer_batch(self, prompts: list[Prompt]) -> list[str]:
@@ -113,21 +113,21 @@ class LiveVlm:
 
 
 def chat(processor: Any, sample: Sample, settings: Generate) -> Any:
-    """Render one sample by the processor's chat template: picture, then question.
+    """Render one sample by the processor's chat template: pictures, then question.
 
     Returns:
         The processor's inputs for a batch of one: `input_ids`, `pixel_values` and whatever else the model takes.
     """
     return processor.apply_chat_template(
-        conversation(sample, settings, read_image(sample)),
+        conversation(sample, settings, read_images(sample)),
         add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt",
     )  # fmt: skip
 
 
-def conversation(sample: Sample, settings: Generate, image: Image.Image) -> list[dict[str, Any]]:
-    """What is asked, as chat templates take it: picture, then question."""
+def conversation(sample: Sample, settings: Generate, images: Sequence[Image.Image]) -> list[dict[str, Any]]:
+    """What is asked, as chat templates take it: pictures, then question."""
     content: list[dict[str, Any]] = [
-        {"type": "image", "image": image},
+        *({"type": "image", "image": image} for image in images),
         {"type": "text", "text": settings.question or sample.question},
     ]
     messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
@@ -166,12 +166,12 @@ def check_template(processor: Any, samples: Sequence[Sample], settings: Generate
         CheckpointError: It does not, or fails.
     """
     blank = Image.new("RGB", (1, 1))
-    asked = {settings.question or sample.question: sample for sample in samples}
+    asked = {(settings.question or sample.question, len(sample.images)): sample for sample in samples}
 
     def render_all() -> None:
         for sample in asked.values():
             text = processor.apply_chat_template(
-                conversation(sample, settings, blank), add_generation_prompt=True, tokenize=False
+                conversation(sample, settings, [blank] * len(sample.images)), add_generation_prompt=True, tokenize=False
             )
             if len(text) > LONGEST_CHAT:
                 raise ValueError(f"it makes {len(text):,} characters of a question")

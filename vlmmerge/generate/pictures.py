@@ -36,15 +36,30 @@ def read_picture_file(file: Path) -> bytes:
         raise EvalsetError(f"cannot read {file}: {error.strerror}", hint="check --image") from None
 
 
-def read_image(sample: Sample) -> Image.Image:
-    """Decode a sample's picture as RGB.
+def read_images(sample: Sample) -> list[Image.Image]:
+    """Decode a sample's pictures as RGB.
+
+    Raises:
+        EvalsetError: One is not a picture of a kind that is read here, a huge or a very thin one.
+    """
+    of = f"of sample {sample.id}"
+    if len(sample.images) == 1:
+        return [_read_image(sample.images[0], f"picture {of}")]
+    return [_read_image(image, f"picture {number} {of}") for number, image in enumerate(sample.images, 1)]
+
+
+def _read_image(encoded: bytes, where: str) -> Image.Image:
+    """Decode a picture as RGB.
+
+    Args:
+        encoded: Its file.
+        where: How messages call it.
 
     Raises:
         EvalsetError: Not a picture of a kind that is read here, a huge or a very thin one.
     """
-    where = f"picture of sample {sample.id}"
     try:
-        with Image.open(io.BytesIO(sample.image), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
             if fault := _size_fault(*image.size):
                 raise EvalsetError(f"{where} has {image.width} x {image.height} pixels", hint=fault)
             return image.convert("RGB")

@@ -15,7 +15,7 @@ from functools import lru_cache
 
 from vlmmerge.errors import ScoreError
 from vlmmerge.score.metric import Metric, Prepared, Targets, check_references, describe_references, each_sample, mean
-from vlmmerge.score.segment import DEFAULT_DICTIONARY, segmenter_name, words
+from vlmmerge.score.segment import DEFAULT_SEGMENTER, segmenter_name, words
 
 MAX_ORDER = 4
 SIGMA = 6.0
@@ -30,7 +30,7 @@ class DocumentFrequency:
     Attributes:
         num_documents: Samples counted.
         counts: N-grams of 1 to 4 words that occur in two samples or more; CIDEr-D counts any other as 1.
-        segmenter: Name and version of the dictionary that made the words.
+        segmenter: Name and version of the segmenter that made the words.
     """
 
     num_documents: int
@@ -75,20 +75,20 @@ class DocumentFrequency:
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
 
-def document_frequency(references: Iterable[Iterable[str]], dictionary: str = DEFAULT_DICTIONARY) -> DocumentFrequency:
+def document_frequency(references: Iterable[Iterable[str]], segmenter: str = DEFAULT_SEGMENTER) -> DocumentFrequency:
     """Count the n-grams of an evalset's references, as plain text, one entry a sample."""
-    segmented = [[content_words(text, dictionary) for text in sample] for sample in references]
-    return DocumentFrequency.build(segmented, segmenter_name(dictionary))
+    segmented = [[content_words(text, segmenter) for text in sample] for sample in references]
+    return DocumentFrequency.build(segmented, segmenter_name(segmenter))
 
 
 @lru_cache(maxsize=2**16)
-def content_words(text: str, dictionary: str = DEFAULT_DICTIONARY) -> tuple[str, ...]:
+def content_words(text: str, segmenter: str = DEFAULT_SEGMENTER) -> tuple[str, ...]:
     """Segment after NFKC and drop punctuation.
 
     >>> content_words("犬が、走る。")
     ('犬', 'が', '走る')
     """
-    return tuple(word for word in words(unicodedata.normalize("NFKC", text), dictionary) if not is_punctuation(word))
+    return tuple(word for word in words(unicodedata.normalize("NFKC", text), segmenter) if not is_punctuation(word))
 
 
 def is_punctuation(word: str) -> bool:
@@ -158,14 +158,14 @@ def _similarity(answer: _Vector, reference: _Vector) -> float:
 
 def _prepare(targets: Targets) -> Prepared:
     check_references(targets, "cider")
-    dictionary, segmenter = targets.dictionary, segmenter_name(targets.dictionary)
-    segmented = [[content_words(text, dictionary) for text in sample] for sample in targets.references]
-    documents = targets.documents or DocumentFrequency.build(segmented, segmenter)
-    _check_documents(documents, segmenter)
+    segmenter, its_name = targets.segmenter, segmenter_name(targets.segmenter)
+    segmented = [[content_words(text, segmenter) for text in sample] for sample in targets.references]
+    documents = targets.documents or DocumentFrequency.build(segmented, its_name)
+    _check_documents(documents, its_name)
     weigh = _weigher(documents)
     vectors = [[weigh(text) for text in sample] for sample in segmented]
-    value = each_sample(lambda answer, sample: _compare(weigh(content_words(answer, dictionary)), sample), vectors)
-    return Prepared(value, (describe_references(targets), f"seg:{segmenter}", f"df:{documents.sha256[:8]}"))
+    value = each_sample(lambda answer, sample: _compare(weigh(content_words(answer, segmenter)), sample), vectors)
+    return Prepared(value, (describe_references(targets), f"seg:{its_name}", f"df:{documents.sha256[:8]}"))
 
 
 def _check_documents(documents: DocumentFrequency, segmenter: str) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlmmerge.errors import ScoreError
-from vlmmerge.score.segment import DEFAULT_DICTIONARY
+from vlmmerge.score.segment import DEFAULT_SEGMENTER
 
 if TYPE_CHECKING:
     from vlmmerge.score.cider import DocumentFrequency
@@ -30,17 +30,23 @@ class Targets:
 
     Attributes:
         references: Each sample's right answers, one or more.
+        questions: What was asked; None where it is not known.
+        options: What a multiple-choice question lets choose from; None where the evalset has no such questions.
+        images: Each sample's pictures as encoded files; None where they are not at hand.
         facts: Each sample's fact phrases; None where the evalset has none.
         documents: Frozen document frequencies for `cider`; None counts them in the references given here.
         fact_vocabulary: Every fact phrase of the whole evalset; None takes those of the samples given here.
-        dictionary: The segmenter's dictionary, "unidic-lite" or "ipadic".
+        segmenter: What makes words of text, "unidic-lite" or "ipadic".
     """
 
     references: tuple[tuple[str, ...], ...]
+    questions: tuple[str, ...] | None = None
+    options: tuple[tuple[str, ...], ...] | None = None
+    images: tuple[tuple[bytes, ...], ...] | None = field(default=None, repr=False)
     facts: tuple[tuple[str, ...], ...] | None = None
     documents: "DocumentFrequency | None" = None
     fact_vocabulary: tuple[str, ...] | None = None
-    dictionary: str = DEFAULT_DICTIONARY
+    segmenter: str = DEFAULT_SEGMENTER
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from importlib import metadata
 import neologdn
 
 from vlmmerge.score.metric import Metric, Prepared, Targets, check_references, describe_references, each_sample, mean
-from vlmmerge.score.segment import DEFAULT_DICTIONARY, readable, segmenter_name, words
+from vlmmerge.score.segment import DEFAULT_SEGMENTER, readable, segmenter_name, words
 
 # The characters that Unicode calls emoji, digits apart, and the dingbats 2702 to 27B0; beyond the first plane the
 # whole of the blocks that hold emoji. Kept as ranges: a package of names in 13 languages is not needed to drop them.
@@ -28,14 +28,14 @@ EMOJI = re.compile(
 
 
 @lru_cache(maxsize=2**16)
-def rouge_words(text: str, dictionary: str = DEFAULT_DICTIONARY) -> tuple[str, ...]:
+def rouge_words(text: str, segmenter: str = DEFAULT_SEGMENTER) -> tuple[str, ...]:
     """Words as the published Japanese ROUGE-L has them: emoji dropped, neologdn, white space collapsed, MeCab.
 
     >>> rouge_words("ﾈｺです😺。")
     ('ネコ', 'です', '。')
     """
     text = neologdn.normalize(EMOJI.sub("", readable(text)))
-    return words(" ".join(text.split()), dictionary)
+    return words(" ".join(text.split()), segmenter)
 
 
 def rouge_l(answer: Sequence[str], reference: Sequence[str]) -> float:
@@ -85,15 +85,15 @@ def _longest_common_subsequence(answer: Sequence[str], reference: _Reference) ->
 
 def _prepare(targets: Targets) -> Prepared:
     check_references(targets, "rouge_l")
-    dictionary = targets.dictionary
-    samples = [[_Reference.of(rouge_words(text, dictionary)) for text in sample] for sample in targets.references]
+    segmenter = targets.segmenter
+    samples = [[_Reference.of(rouge_words(text, segmenter)) for text in sample] for sample in targets.references]
 
     def best(answer: str, references: Sequence[_Reference]) -> float:
-        answer_words = rouge_words(answer, dictionary)
+        answer_words = rouge_words(answer, segmenter)
         return 100 * max(_f1(answer_words, reference) for reference in references)
 
     normaliser = f"norm:neologdn-{metadata.version('neologdn')}"
-    signature = (describe_references(targets), normaliser, f"seg:{segmenter_name(dictionary)}")
+    signature = (describe_references(targets), normaliser, f"seg:{segmenter_name(segmenter)}")
     return Prepared(each_sample(best, samples), signature)
 
 

@@ -12,14 +12,14 @@ from fugashi import GenericTagger
 
 from vlmmerge.errors import ScoreError
 
-DEFAULT_DICTIONARY = "unidic-lite"
+DEFAULT_SEGMENTER = "unidic-lite"
 
 # Each dictionary's module, which is named like its package on PyPI but for the hyphen.
 DICTIONARIES = {"unidic-lite": "unidic_lite", "ipadic": "ipadic"}
 
 
 @lru_cache(maxsize=2**16)  # candidates of one search give many answers more than once
-def words(text: str, dictionary: str = DEFAULT_DICTIONARY) -> tuple[str, ...]:
+def words(text: str, dictionary: str = DEFAULT_SEGMENTER) -> tuple[str, ...]:
     """Segment a text into words; white space ends a word and is dropped.
 
     Args:

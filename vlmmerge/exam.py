@@ -1,0 +1,49 @@
+"""An exam: the samples of one split as a model is asked them, and what its answers are measured against.
+
+Knows evalsets, prompts and metrics. Does not know whose answers they are.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vlmmerge.evalsets import Sample, find_split
+from vlmmerge.generate import Prompt
+from vlmmerge.recipe import EvalsetChoice
+from vlmmerge.score import DocumentFrequency, Score, Scorer, Targets, prepare
+
+
+@dataclass(frozen=True)
+class Exam:
+    """The samples of one split, ready to be asked and scored as often as wanted."""
+
+    samples: list[Sample]
+    prompts: list[Prompt]
+    scorer: Scorer
+
+
+def make_scorer(choice: EvalsetChoice, samples: Sequence[Sample], metrics: Sequence[str]) -> Scorer:
+    """Read the samples' targets once, with the evalset's own document frequencies and fact vocabulary.
+
+    Raises:
+        ScoreError: A metric is unknown, or the evalset lacks what it needs.
+    """
+    evalset, split = find_split(choice.name, choice.split)
+    has_facts = any(sample.facts for sample in samples)
+    # The set's frozen table is of its captions in Japanese; anything else counts its own references.
+    frozen = evalset.document_frequency if split.language == "ja" and split.references != "qas" else None
+    targets = Targets(
+        references=tuple(sample.references for sample in samples),
+        questions=tuple(sample.question for sample in samples),
+        options=tuple(sample.options for sample in samples) if any(sample.options for sample in samples) else None,
+        images=tuple(sample.images for sample in samples),
+        facts=tuple(sample.facts for sample in samples) if has_facts else None,
+        documents=DocumentFrequency.from_json(frozen) if frozen else None,
+        fact_vocabulary=evalset.fact_vocabulary,
+    )
+    return prepare(metrics, targets)
+
+
+def passport(score: Score) -> dict[str, Any]:
+    """A score as plain values: the number with its interval, size and signature."""
+    return {name: getattr(score, name) for name in ("value", "low", "high", "num_samples", "signature")}
