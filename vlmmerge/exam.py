@@ -31,7 +31,7 @@ def make_scorer(choice: EvalsetChoice, samples: Sequence[Sample], metrics: Seque
     evalset, split = find_split(choice.name, choice.split)
     has_facts = any(sample.facts for sample in samples)
     # The set's frozen table is of its captions in Japanese; anything else counts its own references.
-    frozen = evalset.document_frequency if split.language == "ja" and split.references != "qas" else None
+    frozen = evalset.document_frequency if split.language == "ja" and split.kind == "captions" else None
     targets = Targets(
         references=tuple(sample.references for sample in samples),
         questions=tuple(sample.question for sample in samples),

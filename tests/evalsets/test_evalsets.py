@@ -1,4 +1,4 @@
-"""evalsets.py: every bundled set is whole, search and held-out pictures are apart, and damage is told."""
+"""evalsets/: every bundled set is whole, search and held-out pictures are apart, and damage is told."""
 
 import hashlib
 import io
@@ -262,3 +262,25 @@ def test_a_split_that_lies_nowhere_is_no_split(copied: Path, fields: dict[str, s
     path.write_text(json.dumps(json.loads(path.read_text()) | {"splits": {"search": fields}}))
     with pytest.raises(EvalsetError, match=f"not a manifest: {reason}"):
         find_evalsets()
+
+
+def test_a_question_may_have_several_answers_and_stand_in_a_column_of_any_name(copied: Path) -> None:
+    qas = [{"kind": f"q{n}", "question": f"質問{n}？", "answers": ["三つ", "３個"][: n + 1]} for n in range(2)]
+    english = [{"kind": "count", "question": "How many?", "answers": ["three", "3"]}]
+    rows = [{"id": "a", "image": picture("red"), "qas": qas, "english_qas": english}]
+    file = copied / "ja-scenes" / "few.parquet"
+    datasets.Dataset.from_list(rows).cast_column("image", datasets.Image()).to_parquet(file)
+    place = {"file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest(), "question": None}
+    splits = {
+        "japanese": place | {"references": "qas", "language": "ja"},
+        "english": place | {"references": "english_qas", "language": "en"},
+    }
+    path = copied / "ja-scenes" / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"splits": splits}))
+    assert [(sample.id, sample.question, sample.references) for sample in load("ja-scenes", "japanese")] == [
+        ("a/q0", "質問0？", ("三つ",)),
+        ("a/q1", "質問1？", ("三つ", "３個")),
+    ]
+    assert [(sample.question, sample.references) for sample in load("ja-scenes", "english")] == [
+        ("How many?", ("three", "3"))
+    ]

@@ -1,0 +1,24 @@
+"""A sample: pictures, a question, and what answers are measured against. Knows nothing of where it is from."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One thing to ask.
+
+    Args:
+        id: Names the sample within its split.
+        images: Each picture's encoded file, as bytes; one of them in most sets.
+        question: What is asked.
+        references: The right answers, one or more.
+        facts: Phrases that a right answer contains; empty where the set states none.
+        options: What a multiple-choice question lets choose from, in the order of its letters; empty for others.
+    """
+
+    id: str
+    images: tuple[bytes, ...]
+    question: str
+    references: tuple[str, ...]
+    facts: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
