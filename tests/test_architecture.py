@@ -26,6 +26,7 @@ ORDER = [
     "score",
     "exam",
     "compare",
+    "ask",
     "plan",
     "resident",
     "evaluate",
@@ -37,6 +38,7 @@ ORDER = [
     "summary",
     "console",
     "tables",
+    "scoreboard",
     "cli",
 ]
 FILES = sorted(PACKAGE.rglob("*.py"))

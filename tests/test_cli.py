@@ -271,19 +271,45 @@ def test_evaluate_scores_a_runs_best_as_the_run_did(
     _, records = read_journal(whole_run.folder / "journal.jsonl")
     held_out = records[-1]
     assert held_out["name"] == "best"
-    (result,) = printed.values()
+    result = printed["ja-scenes:held_out"]["models"][whole_run.folder.name]
     assert [row["answer"] for row in result["answers"]] == held_out["answers"]
     assert result["scores"] == {name: held_out["scores"][name] for name in ("cider", "japanese")}
     assert json.loads((tmp_path / "answers.json").read_text(encoding="utf-8")) == printed
 
 
-def test_evaluate_without_json_prints_a_table_with_intervals_and_signatures(cli: "Cli", parents: Path) -> None:
+def test_evaluate_prints_scores_intervals_signatures_and_the_worst_answers(cli: "Cli", parents: Path) -> None:
     done = cli.run(
-        "evaluate", parents / "vlm", "--evalset", "ja-scenes:held_out_english", "--samples", 2, "--metric", "chrf",
+        "evaluate", parents / "vlm", "--evalset", "ja-scenes:held_out_english", "--samples", 4, "--metric", "chrf",
         "--max-new-tokens", 4,
     )  # fmt: skip
     assert done.status == 0, done.err
-    assert "ja-scenes:held_out_english" in done.out and "95 % interval" in done.out and "chrf|" in done.out
+    assert "ja-scenes:held_out_english" in done.out and "chrf|" in done.out and "vlm: worst answers by chrf" in done.out
+    assert done.out.count("held_out-") == 3, "three of the worst are shown"
+    assert "paired" not in done.out, "one model has nothing to differ from"
+
+
+def test_evaluate_puts_models_side_by_side_with_paired_differences(
+    cli: "Cli", whole_run: "WholeRun", parents: Path, tmp_path: Path
+) -> None:
+    models = [parents / "vlm", whole_run.folder]
+    arguments = ["--evalset", "ja-scenes", "--samples", 4, "--metric", "chrf", "--max-new-tokens", 8]
+    best = whole_run.folder.name
+    done = cli.run("evaluate", *models, *arguments, "--out", tmp_path / "both.json")
+    assert done.status == 0, done.err
+    assert "paired bootstrap" in done.out
+    both = json.loads((tmp_path / "both.json").read_text(encoding="utf-8"))["ja-scenes:held_out"]
+    first, second = both["models"].values()
+    (difference,) = both["differences"].values()
+    assert list(both["models"]) == ["vlm", best] and list(both["differences"]) == [best]
+    assert difference["chrf"]["value"] == second["scores"]["chrf"]["value"] - first["scores"]["chrf"]["value"]
+    assert difference["chrf"]["low"] <= difference["chrf"]["value"] <= difference["chrf"]["high"]
+    alone = cli.run("evaluate", whole_run.folder, *arguments, "--json")
+    assert json.loads(alone.out)["ja-scenes:held_out"]["models"][best] == second
+
+
+def test_a_model_that_is_named_twice_is_refused(cli: "Cli", parents: Path) -> None:
+    done = cli.run("evaluate", parents / "vlm", parents / "vlm", "--evalset", "ja-scenes")
+    assert (done.status, done.message) == (1, f"error: {parents / 'vlm'} is named twice\nhint: name each model once")
 
 
 def test_evaluate_tells_what_it_cannot_do(cli: "Cli", parents: Path, tmp_path: Path) -> None:
@@ -307,8 +333,9 @@ def test_evaluate_tells_what_it_cannot_do(cli: "Cli", parents: Path, tmp_path: P
     out = tmp_path / "no" / "folder.json"
     few = ["--evalset", "ja-scenes", "--samples", 1, "--metric", "exact", "--max-new-tokens", 1]
     assert message(*few, "--out", out).endswith(
-        f"error: cannot write {out}: No such file or directory\nhint: check --out"
+        f"error: cannot write {out}: there is no folder {out.parent}\nhint: check --out"
     )
+    assert message(*few, "--out", tmp_path) == f"error: cannot write {tmp_path}: it is a folder\nhint: check --out"
 
 
 @pytest.mark.parametrize("number", ["0", "-3", "many"])

@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from vlmmerge.ask import answer_one, evaluate_models
 from vlmmerge.blend import METHODS
-from vlmmerge.compare import answer_one, evaluate_model
 from vlmmerge.errors import CheckpointError, EvalsetError, ParentsError
 from vlmmerge.evalsets import load
 from vlmmerge.evaluate import Evaluator, make_evaluate
@@ -217,20 +217,20 @@ def test_evaluating_a_model_gives_scores_and_every_answer(parents: Path) -> None
         EvalsetChoice(name="ja-scenes", split="held_out", samples=3),
         EvalsetChoice(name="ja-scenes", split="held_out_questions", samples=5),
     ]
-    results = evaluate_model(parents / "vlm", choices, [], max_new_tokens=8)
+    results = evaluate_models({"vlm": parents / "vlm"}, choices, [], Generate(max_new_tokens=8))
     assert list(results) == ["ja-scenes:held_out", "ja-scenes:held_out_questions"]
-    captions, questions = results.values()
+    captions, questions = (result["models"]["vlm"] for result in results.values())
     assert "facts" in captions["scores"] and "facts" not in questions["scores"], "questions state no facts"
     vlm = LiveVlm(parents / "vlm", Generate(max_new_tokens=8))
     samples = load("ja-scenes", "held_out_questions", 5)
     assert [row["answer"] for row in questions["answers"]] == vlm.answer(vlm.prepare(samples))
     assert [row["id"] for row in questions["answers"]] == [sample.id for sample in samples]
     for metric, score in captions["scores"].items():
-        assert score["num_samples"] == 3 and all(metric in row for row in captions["answers"])
+        assert score["num_samples"] == 3 and all(metric in row["scores"] for row in captions["answers"])
 
 
 def test_answering_one_picture_gives_what_the_model_says_of_it(parents: Path) -> None:
     sample = load("ja-scenes", "search_questions", 1)[0]
     vlm = LiveVlm(parents / "vlm", Generate(max_new_tokens=8))
-    said = answer_one(parents / "vlm", sample.images[0], sample.question, max_new_tokens=8)
+    said = answer_one(parents / "vlm", sample.images[0], sample.question, Generate(max_new_tokens=8))
     assert said == vlm.answer(vlm.prepare([sample]))[0] != ""

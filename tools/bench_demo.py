@@ -10,13 +10,13 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from vlmmerge.compare import evaluate_model
+from vlmmerge.ask import evaluate_models
 from vlmmerge.console import watch
 from vlmmerge.evaluate import Evaluator
 from vlmmerge.exam import make_scorer
 from vlmmerge.journal import Record
 from vlmmerge.plan import Plan, make_plan
-from vlmmerge.recipe import EvalsetChoice, load_recipe
+from vlmmerge.recipe import EvalsetChoice, Generate, load_recipe
 from vlmmerge.run import JOURNAL, Run
 from vlmmerge.score import paired_difference
 from vlmmerge.summary import held_out_samples, last_held_out
@@ -53,7 +53,9 @@ def show(seed: str, figure: Figure) -> None:
 def parent_figures(plan: Plan) -> Iterator[Figure]:
     """What the VLM parent can do in English, and how many candidates a second are scored."""
     choice = EvalsetChoice(name="ja-scenes", split="held_out_english")
-    result = evaluate_model(plan.checkpoints["vlm"].folder, [choice], ["exact"], 32)["ja-scenes:held_out_english"]
+    models = {"vlm": plan.checkpoints["vlm"].folder}
+    results = evaluate_models(models, [choice], ["exact"], Generate(max_new_tokens=32))
+    result = results["ja-scenes:held_out_english"]["models"]["vlm"]
     right = [words_right(row["answer"], row["references"]) for row in result["answers"]]
     share = 100 * statistics.fmean(right)
     yield "VLM, English: words right", ">= 90 %", f"{share:.1f} %", share >= 90

@@ -8,7 +8,8 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,9 +118,9 @@ def make_parser() -> argparse.ArgumentParser:
     export.add_argument("--push", metavar="HUB_ID", help="upload the folder to the hub as well, as a private model")
     export.add_argument("--candidate", type=int, metavar="N", help="its number in the journal (default: the best)")
 
-    evaluate = commands.add_parser("evaluate", parents=[common, loading], help="score a model on evalsets")
+    evaluate = commands.add_parser("evaluate", parents=[common, loading], help="score models on evalsets, side by side")
     evaluate.add_argument(
-        "model", metavar="MODEL", help="a Hugging Face folder, a hub id, or a run's folder (its best)"
+        "models", nargs="+", metavar="MODEL", help="a Hugging Face folder, a hub id, or a run's folder (its best)"
     )
     evaluate.add_argument(
         "--evalset", action="append", required=True, metavar="NAME[:SPLIT]", help="the split is held_out by default"
@@ -267,31 +268,36 @@ def run_export(parsed: argparse.Namespace) -> Any:
 
 def run_evaluate(parsed: argparse.Namespace) -> Any:
     from vlmmerge import console
-    from vlmmerge.compare import evaluate_model
-    from vlmmerge.recipe import EvalsetChoice
+    from vlmmerge.ask import evaluate_models
+    from vlmmerge.recipe import EvalsetChoice, Generate
+    from vlmmerge.scoreboard import show_comparison, show_worst
 
     choices = []
     for text in parsed.evalset:
         name, _, split = text.partition(":")
         choices.append(EvalsetChoice(name=name, split=split or "held_out", samples=parsed.samples))
-    folder, trusts_code = _model_folder(parsed.model), parsed.trust_remote_code
-    results = evaluate_model(folder, choices, parsed.metric, parsed.max_new_tokens, trusts_code=trusts_code)
+    models = _named_folders(parsed.models)
+    keep = _keep_in(parsed.out)
+    settings, trusts_code = Generate(max_new_tokens=parsed.max_new_tokens), parsed.trust_remote_code
+    results = evaluate_models(models, choices, parsed.metric, settings, trusts_code=trusts_code, keep=keep)
     if parsed.out:
-        _write_text(parsed.out, json.dumps(results, ensure_ascii=False, indent=2) + "\n", "--out")
         console.show_written([parsed.out])
     if not parsed.json:
         for name, result in results.items():
-            console.show_scores(name, result["scores"])
+            show_comparison(name, result)
+            show_worst(result)
     return results
 
 
 def run_answer(parsed: argparse.Namespace) -> Any:
-    from vlmmerge.compare import answer_one
+    from vlmmerge.ask import answer_one
     from vlmmerge.generate.pictures import read_picture_file
+    from vlmmerge.recipe import Generate
 
     image, folder = read_picture_file(parsed.image), _model_folder(parsed.model)
     trusts_code = parsed.trust_remote_code
-    answer = answer_one(folder, image, parsed.question, parsed.max_new_tokens, trusts_code=trusts_code)
+    settings = Generate(max_new_tokens=parsed.max_new_tokens)
+    answer = answer_one(folder, image, parsed.question, settings, trusts_code=trusts_code)
     if not parsed.json:
         print(answer)
     return {"question": parsed.question, "answer": answer}
@@ -320,8 +326,10 @@ def _pushed(parsed: argparse.Namespace) -> dict[str, str]:
 
 
 def _write_text(file: Path, text: str, option: str) -> None:
+    beside = file.with_name(file.name + ".tmp")  # an interrupt leaves the old file or the new one, never half of either
     try:
-        file.write_text(text, encoding="utf-8")
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(file)
     except OSError as error:
         raise VlmMergeError(f"cannot write {file}: {error.strerror}", hint=f"check {option}") from None
 
@@ -356,6 +364,29 @@ def _model_folder(where: str) -> Path:
 
     best = Path(where) / "best"
     return open_checkpoint(best if (best / "config.json").exists() else where).folder
+
+
+def _named_folders(places: Sequence[str]) -> dict[str, Path]:
+    """The checkpoints' folders by short names: the last parts of what was typed, or all of it where two are alike."""
+    short = [Path(place).name or place for place in places]
+    names = short if len(set(short)) == len(short) else places
+    if repeated := [name for name, number in Counter(places).items() if number > 1]:
+        raise VlmMergeError(f"{repeated[0]} is named twice", hint="name each model once")
+    return {name: _model_folder(place) for name, place in zip(names, places, strict=True)}
+
+
+def _keep_in(file: Path | None) -> Callable[[Any], None]:
+    """What writes results into a file, again and again; that it can be written is known before the work begins."""
+    if file is None:
+        return lambda results: None
+    if file.is_dir() or not file.absolute().parent.is_dir():
+        reason = "it is a folder" if file.is_dir() else f"there is no folder {file.parent}"
+        raise VlmMergeError(f"cannot write {file}: {reason}", hint="check --out")
+
+    def keep(results: Any) -> None:
+        _write_text(file, json.dumps(results, ensure_ascii=False, indent=2) + "\n", "--out")
+
+    return keep
 
 
 def _quieten_libraries() -> None:

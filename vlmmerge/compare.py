@@ -1,83 +1,69 @@
-"""Any vision-language models on evalsets: asked, scored, side by side.
+"""Several models' answers to the same samples: scored, described, side by side.
 
-Knows how to ask a model of a folder. Does not know candidates.
+Knows samples, answers and scores, as plain values for a table or a file. Does not know where the answers came from.
 """
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
-from vlmmerge.evalsets import Sample, load
-from vlmmerge.exam import make_scorer, passport
-from vlmmerge.generate import LiveVlm
-from vlmmerge.generate.pictures import read_images
-from vlmmerge.recipe import EvalsetChoice, Generate
-from vlmmerge.score import METRICS
+from vlmmerge.evalsets import Sample
+from vlmmerge.exam import passport
+from vlmmerge.score import Score, paired_difference
 
 Result = dict[str, Any]
 
 
-def evaluate_model(
-    folder: Path,
-    choices: Sequence[EvalsetChoice],
-    metrics: Sequence[str],
-    max_new_tokens: int,
-    *,
-    trusts_code: bool = False,
-) -> dict[str, Result]:
-    """Score any VLM on evalsets.
+@dataclass(frozen=True)
+class Answered:
+    """A model's answers, one a sample in the samples' order, and their scores by metric."""
+
+    answers: Sequence[str]
+    scores: Mapping[str, Score]
+
+
+def compare(samples: Sequence[Sample], models: Mapping[str, Answered]) -> Result:
+    """Put models side by side, each against the first one.
 
     Args:
-        folder: A local checkpoint.
-        choices: What to ask.
-        metrics: Their names; empty for all that an evalset allows.
-        max_new_tokens: The longest answer.
-        trusts_code: Whether code that comes with the model may run.
+        samples: What was asked.
+        models: By name, at least one; scored by the same metrics on these samples.
 
     Returns:
-        For each `NAME:SPLIT`, the scores as plain values and every answer.
-
-    Raises:
-        VlmMergeError: The model or an evalset cannot be loaded, or a metric is unknown.
+        `models`: by name, `scores` (by metric, with intervals and signature) and `answers` (one row a sample, with each
+        metric's value for it); `differences`: for every model but the first, by metric, by how much it is above the
+        first, with the interval of a paired bootstrap.
     """
-    sets = {f"{choice.name}:{choice.split}": load(choice.name, choice.split, choice.samples) for choice in choices}
-    scorers = [
-        make_scorer(choice, samples, metrics or _possible_metrics(samples))
-        for choice, samples in zip(choices, sets.values(), strict=True)
-    ]
-    vlm = LiveVlm(folder, Generate(max_new_tokens=max_new_tokens), trusts_code=trusts_code)
-    results = {}
-    for (name, samples), scorer in zip(sets.items(), scorers, strict=True):
-        answers = vlm.answer(vlm.prepare(samples, f"looking at {name}"))
-        scores = scorer.score(answers)
-        results[name] = {
-            "scores": {metric: passport(score) for metric, score in scores.items()},
-            "answers": [
-                {
-                    "id": sample.id,
-                    "question": sample.question,
-                    "answer": answer,
-                    "references": sample.references,
-                    **{metric: score.per_sample[number] for metric, score in scores.items()},
-                }
-                for number, (sample, answer) in enumerate(zip(samples, answers, strict=True))
-            ],
+    first = next(iter(models.values())).scores
+    others = islice(models.items(), 1, None)
+    return {
+        "models": {name: _describe(samples, model) for name, model in models.items()},
+        "differences": {name: _differences(model.scores, first) for name, model in others},
+    }
+
+
+def worst(rows: Iterable[Result], metric: str, number: int) -> list[Result]:
+    """The answers that a metric gives least, worst first; of equals the first in the set's order."""
+    return sorted(rows, key=lambda row: row["scores"][metric])[:number]
+
+
+def _describe(samples: Sequence[Sample], model: Answered) -> Result:
+    scores = {metric: passport(score) for metric, score in model.scores.items()}
+    each = {metric: score.per_sample for metric, score in model.scores.items()}
+    rows = [
+        {
+            "id": sample.id,
+            "question": sample.question,
+            "answer": answer,
+            "references": list(sample.references),
+            "scores": {metric: values[number] for metric, values in each.items()},
         }
-    return results
+        for number, (sample, answer) in enumerate(zip(samples, model.answers, strict=True))
+    ]
+    return {"scores": scores, "answers": rows}
 
 
-def answer_one(folder: Path, image: bytes, question: str, max_new_tokens: int, *, trusts_code: bool = False) -> str:
-    """Ask one picture one thing.
-
-    Raises:
-        VlmMergeError: The model or the picture cannot be loaded.
-    """
-    sample = Sample("image", (image,), question, ())
-    read_images(sample)  # before the model is loaded, which takes longer
-    vlm = LiveVlm(folder, Generate(max_new_tokens=max_new_tokens), trusts_code=trusts_code)
-    return vlm.answer(vlm.prepare([sample]))[0]
-
-
-def _possible_metrics(samples: Sequence[Sample]) -> list[str]:
-    has_facts = any(sample.facts for sample in samples)
-    return [name for name in METRICS if has_facts or name != "facts"]
+def _differences(scores: Mapping[str, Score], first: Mapping[str, Score]) -> Result:
+    found = {metric: paired_difference(score, first[metric]) for metric, score in scores.items()}
+    return {metric: dict(zip(("value", "low", "high"), numbers, strict=True)) for metric, numbers in found.items()}

@@ -142,19 +142,6 @@ def show_samples(samples: Sequence[dict[str, Any]]) -> None:
     OUT.print(table)
 
 
-def show_scores(title: str, scores: dict[str, dict[str, Any]]) -> None:
-    """Scores of one set of answers, one row a metric."""
-    table = Table(title=title, title_justify="left")
-    for column in ("metric", "value", "95 % interval", "samples"):
-        table.add_column(column, justify="left" if column == "metric" else "right")
-    for metric, score in scores.items():
-        interval = f"{score['low']:.3f} to {score['high']:.3f}"
-        table.add_row(metric, f"{score['value']:.3f}", interval, str(score["num_samples"]))
-    OUT.print(table)
-    for score in scores.values():
-        OUT.print(f"[dim]{score['signature']}[/]", soft_wrap=True)
-
-
 def show_evalsets(described: dict[str, dict[str, Any]]) -> None:
     """Evaluation sets and their splits."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))

@@ -14,13 +14,13 @@ import yaml
 from PIL import Image
 
 from vlmmerge.anatomy import Slot
+from vlmmerge.ask import answer_one
 from vlmmerge.checkpoint.hub import HubId, Snapshot
-from vlmmerge.compare import answer_one
 from vlmmerge.export import export
 from vlmmerge.export.card import model_card, ratio_rows
 from vlmmerge.genome import Ratio
 from vlmmerge.plan import Plan, make_plan
-from vlmmerge.recipe import load_recipe
+from vlmmerge.recipe import Generate, load_recipe
 
 if TYPE_CHECKING:
     from conftest import Cli
@@ -176,5 +176,5 @@ def test_the_code_in_the_card_runs_and_gives_the_models_answer(
         )
     image = (tmp_path / "picture.jpg").read_bytes()
     assert plan.recipe.generate.question
-    answer = answer_one(tmp_path / "PATH", image, plan.recipe.generate.question, 8)
+    answer = answer_one(tmp_path / "PATH", image, plan.recipe.generate.question, Generate(max_new_tokens=8))
     assert answer and printed.getvalue().strip() == answer

@@ -1,0 +1,73 @@
+"""Scores as people read them in the terminal: models side by side, and the worst answers. Results go to stdout.
+
+Knows what `compare` tells. Computes nothing but the text.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+
+from vlmmerge.compare import worst
+from vlmmerge.console import OUT
+from vlmmerge.score import METRICS
+
+NUM_WORST = 3
+LONGEST_SHOWN = 100  # characters of an answer; `--out` has all of it
+
+
+def show_comparison(title: str, result: Mapping[str, Any]) -> None:
+    """Scores with 95 % intervals, a row a metric, a column a model; below each but the first, its lead over that."""
+    models = result["models"]
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, show_lines=len(models) > 1)
+    table.add_column("metric")
+    for name in models:
+        table.add_column(escape(name), justify="right", no_wrap=True)
+    first = next(iter(models.values()))
+    for metric in first["scores"]:
+        differences = {name: of[metric] for name, of in result["differences"].items()}
+        table.add_row(
+            metric, *(_cell(metric, model["scores"][metric], differences.get(n)) for n, model in models.items())
+        )
+    OUT.print(table)
+    if result["differences"]:
+        OUT.print("+ and -: against the first model, with the interval of a paired bootstrap")
+    for score in first["scores"].values():
+        OUT.print(f"[dim]{escape(score['signature'])}[/]", soft_wrap=True)
+
+
+def _cell(metric: str, score: Mapping[str, float], difference: Mapping[str, float] | None) -> str:
+    digits = 1 if METRICS[metric].best == 100.0 else 2
+    value, low, high = (f"{score[key]:.{digits}f}" for key in ("value", "low", "high"))
+    cell = f"{value} [dim]{low} to {high}[/]"
+    if difference:
+        value, low, high = (f"{difference[key]:+.{digits}f}" for key in ("value", "low", "high"))
+        cell += f"\n{value} [dim]{low} to {high}[/]"
+    return cell
+
+
+def show_worst(result: Mapping[str, Any]) -> None:
+    """Each model's worst answers by the first metric."""
+    for name, model in result["models"].items():
+        metric = next(iter(model["scores"]))
+        table = Table(
+            title=f"{escape(name)}: worst answers by {metric}", title_justify="left", box=SIMPLE_HEAD, show_lines=True
+        )
+        for column in ("sample", "question", "reference", "answer", metric):
+            table.add_column(column, overflow="fold", justify="right" if column == metric else "left")
+        for row in worst(model["answers"], metric, NUM_WORST):
+            texts = (row["id"], row["question"], row["references"][0], row["answer"])
+            table.add_row(*(escape(shorten(text)) for text in texts), f"{row['scores'][metric]:.2f}")
+        OUT.print(table)
+
+
+def shorten(text: str) -> str:
+    """At most `LONGEST_SHOWN` characters of a text on one line.
+
+    >>> shorten("赤い" * 60)[-4:]
+    '赤い赤…'
+    """
+    line = " ".join(text.split())
+    return line if len(line) <= LONGEST_SHOWN else line[: LONGEST_SHOWN - 1] + "…"
