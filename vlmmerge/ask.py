@@ -14,7 +14,6 @@ from vlmmerge.exam import make_scorer
 from vlmmerge.generate import LiveVlm
 from vlmmerge.generate.pictures import read_images
 from vlmmerge.recipe import EvalsetChoice, Generate
-from vlmmerge.score import METRICS
 
 Results = dict[str, dict[str, Any]]
 
@@ -45,10 +44,7 @@ def evaluate_models(
         VlmMergeError: A model or an evalset cannot be loaded, or a metric is unknown.
     """
     sets = {f"{choice.name}:{choice.split}": load(choice.name, choice.split, choice.samples) for choice in choices}
-    scorers = {
-        name: make_scorer(choice, sets[name], metrics or _possible_metrics(sets[name]))
-        for name, choice in zip(sets, choices, strict=True)
-    }
+    scorers = {name: make_scorer(choice, sets[name], metrics) for name, choice in zip(sets, choices, strict=True)}
     answered: dict[str, dict[str, Answered]] = {name: {} for name in sets}
     results: Results = {}
     for model, folder in models.items():
@@ -73,8 +69,3 @@ def answer_one(folder: Path, image: bytes, question: str, settings: Generate, *,
     read_images(sample)  # before the model is loaded, which takes longer
     vlm = LiveVlm(folder, settings, trusts_code=trusts_code)
     return vlm.answer(vlm.prepare([sample]))[0]
-
-
-def _possible_metrics(samples: Sequence[Sample]) -> list[str]:
-    has_facts = any(sample.facts for sample in samples)
-    return [name for name in METRICS if has_facts or name != "facts"]

@@ -44,8 +44,12 @@ def compare(samples: Sequence[Sample], models: Mapping[str, Answered]) -> Result
 
 
 def worst(rows: Iterable[Result], metric: str, number: int) -> list[Result]:
-    """The answers that a metric gives least, worst first; of equals the first in the set's order."""
-    return sorted(rows, key=lambda row: row["scores"][metric])[:number]
+    """The answers that a metric gives least, worst first; of equals the first in the set's order.
+
+    A sample that does not count for the metric is left out.
+    """
+    counted = (row for row in rows if row["scores"][metric] is not None)
+    return sorted(counted, key=lambda row: row["scores"][metric])[:number]
 
 
 def _describe(samples: Sequence[Sample], model: Answered) -> Result:

@@ -10,7 +10,7 @@ from typing import Any
 from vlmmerge.evalsets import Sample, find_split
 from vlmmerge.generate import Prompt
 from vlmmerge.recipe import EvalsetChoice
-from vlmmerge.score import DocumentFrequency, Score, Scorer, Targets, prepare
+from vlmmerge.score import DocumentFrequency, Score, Scorer, Targets, possible, prepare
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,9 @@ class Exam:
 
 def make_scorer(choice: EvalsetChoice, samples: Sequence[Sample], metrics: Sequence[str]) -> Scorer:
     """Read the samples' targets once, with the evalset's own document frequencies and fact vocabulary.
+
+    Args:
+        metrics: Their names; empty for all that the samples allow.
 
     Raises:
         ScoreError: A metric is unknown, or the evalset lacks what it needs.
@@ -41,9 +44,10 @@ def make_scorer(choice: EvalsetChoice, samples: Sequence[Sample], metrics: Seque
         documents=DocumentFrequency.from_json(frozen) if frozen else None,
         fact_vocabulary=evalset.fact_vocabulary,
     )
-    return prepare(metrics, targets)
+    return prepare(metrics or possible(targets), targets)
 
 
 def passport(score: Score) -> dict[str, Any]:
-    """A score as plain values: the number with its interval, size and signature."""
-    return {name: getattr(score, name) for name in ("value", "low", "high", "num_samples", "signature")}
+    """A score as plain values: the number with its interval, size and signature, and notes where there are any."""
+    plain = {name: getattr(score, name) for name in ("value", "low", "high", "num_samples", "signature")}
+    return plain | ({"notes": list(score.notes)} if score.notes else {})

@@ -36,6 +36,10 @@ def show_comparison(title: str, result: Mapping[str, Any]) -> None:
         OUT.print("+ and -: against the first model, with the interval of a paired bootstrap")
     for score in first["scores"].values():
         OUT.print(f"[dim]{escape(score['signature'])}[/]", soft_wrap=True)
+    for name, model in models.items():
+        for metric, score in model["scores"].items():
+            for note in score.get("notes", ()):
+                OUT.print(f"{name}, {metric}: {note}", soft_wrap=True, markup=False)
 
 
 def _cell(metric: str, score: Mapping[str, float], difference: Mapping[str, float] | None) -> str:

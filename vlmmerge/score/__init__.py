@@ -6,7 +6,7 @@ its `METRICS` lists the metrics, and `prepare` gives what scores one set of answ
 
 from vlmmerge.score.cider import DocumentFrequency, document_frequency
 from vlmmerge.score.metric import Metric, Score, Targets
-from vlmmerge.score.scorer import METRICS, Scorer, objective, paired_difference, prepare
+from vlmmerge.score.scorer import METRICS, Scorer, objective, paired_difference, possible, prepare
 
 __all__ = [
     "METRICS",
@@ -18,5 +18,6 @@ __all__ = [
     "document_frequency",
     "objective",
     "paired_difference",
+    "possible",
     "prepare",
 ]

@@ -48,4 +48,4 @@ def _wanted(facts: Iterable[str], vocabulary: Iterable[str]) -> frozenset[str]:
     return frozenset(phrase for phrases in found for phrase in phrases)
 
 
-FACTS = Metric("facts", "% of answers that say the facts and no others", 100.0, _prepare, mean)
+FACTS = Metric("facts", "% of answers that say the facts and no others", 100.0, _prepare, mean, needs=("facts",))

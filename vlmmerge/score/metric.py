@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 Combine = Callable[[Array, int], Array]
+Notes = Callable[[Array], tuple[str, ...]]
 Reference = TypeVar("Reference")
 
 
@@ -71,7 +72,11 @@ class Metric:
         unit: What the number says, in words.
         best: Value of an answer that is word for word a reference; None where it depends on the references.
         prepare: Reads the targets once; raises ScoreError where something that it needs is missing.
-        combine: Statistics summed over samples, shape (..., statistics), and the number of samples, to values (...).
+        combine: Statistics summed over samples, shape (..., statistics), and the number of samples, to values (...);
+            NaN where the statistics tell that no sample counts.
+        notes: Statistics of all samples, shape (samples, statistics), to what a reader of the value must be told, such
+            as how many samples do not count; nothing as long as all is well.
+        needs: The attributes of the targets that may be None, and must not be for this metric.
     """
 
     name: str
@@ -79,6 +84,8 @@ class Metric:
     best: float | None
     prepare: Callable[[Targets], Prepared]
     combine: Combine
+    notes: Notes = lambda statistics: ()
+    needs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,8 +96,9 @@ class Score:
         value: Over all samples; higher is better.
         low, high: The bootstrap's 95 % interval; NaN where it was not asked for.
         signature: Everything that could move the value.
-        per_sample: Each sample's own value, in the samples' order.
+        per_sample: Each sample's own value, in the samples' order; None where the sample does not count.
         statistics: Each sample's row of numbers, from which `value` was combined.
+        notes: What else a reader must be told, such as `3 of 50 judgements could not be read`; mostly nothing.
     """
 
     metric: str
@@ -99,13 +107,27 @@ class Score:
     high: float
     num_samples: int
     signature: str
-    per_sample: tuple[float, ...]
+    per_sample: tuple[float | None, ...]
     statistics: tuple[tuple[float, ...], ...] = field(repr=False)
+    notes: tuple[str, ...] = ()
 
 
 def mean(sums: Array, num_samples: int) -> Array:
     """Combine metrics that have one number a sample: their mean."""
     return sums[..., 0] / num_samples
+
+
+def mean_of_counted(sums: Array, num_samples: int) -> Array:
+    """Combine metrics whose samples may not count: rows of (value, 1), or (0, 0) for a sample that does not.
+
+    Returns:
+        The mean over the samples that count, NaN where there are none.
+
+    >>> mean_of_counted(np.array([9.0, 2.0]), 3)
+    np.float64(4.5)
+    """
+    with np.errstate(invalid="ignore"):
+        return sums[..., 0] / sums[..., 1]
 
 
 def each_sample(value: Callable[[str, Reference], float], targets: Sequence[Reference]) -> Callable[..., Array]:

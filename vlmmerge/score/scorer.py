@@ -54,8 +54,9 @@ class Scorer:
             high=high,
             num_samples=self.num_samples,
             signature="|".join([name, f"n:{self.num_samples}", *self.prepared[name].signature, f"v:{__version__}"]),
-            per_sample=tuple(combine_each(statistics, combine).tolist()),
+            per_sample=tuple(None if math.isnan(each) else each for each in combine_each(statistics, combine).tolist()),
             statistics=tuple(map(tuple, statistics.tolist())),
+            notes=METRICS[name].notes(statistics),
         )
 
 
@@ -72,6 +73,17 @@ def prepare(metric_names: Iterable[str], targets: Targets) -> Scorer:
     if not targets.references:
         raise ScoreError("there are no samples to score")
     return Scorer(len(targets.references), {name: METRICS[name].prepare(targets) for name in names})
+
+
+def possible(targets: Targets) -> list[str]:
+    """The metrics that the targets have all that is needed for.
+
+    >>> "facts" in possible(Targets((("犬",),)))
+    False
+    """
+    return [
+        name for name, metric in METRICS.items() if all(getattr(targets, need) is not None for need in metric.needs)
+    ]
 
 
 def objective(scores: Mapping[str, Score], weights: Mapping[str, float]) -> float:

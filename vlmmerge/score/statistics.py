@@ -36,6 +36,8 @@ def combine_each(statistics: Array, combine: Combine) -> Array:
 def interval(statistics: Array, combine: Combine) -> tuple[float, float]:
     """The 95 % percentile bootstrap interval of the value; it always contains the value.
 
+    A resample of nothing but samples that do not count is left out.
+
     Source: Efron 1979, Bootstrap Methods: Another Look at the Jackknife, https://doi.org/10.1214/aos/1176344552
     """
     values = combine(_resampled_sums(_sorted_rows(statistics)), len(statistics))
@@ -83,6 +85,6 @@ def _resample_counts(num_samples: int) -> Array:
 
 
 def _percentiles(values: Array, value: float) -> tuple[float, float]:
-    low, high = np.percentile(values, PERCENTILES)
+    low, high = np.percentile(values[~np.isnan(values)], PERCENTILES)
     # Where all samples are alike, rounding alone would put the value a last bit outside.
     return min(float(low), value), max(float(high), value)
