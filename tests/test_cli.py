@@ -309,7 +309,7 @@ def test_evaluate_puts_models_side_by_side_with_paired_differences(
 
 def test_a_model_that_is_named_twice_is_refused(cli: "Cli", parents: Path) -> None:
     done = cli.run("evaluate", parents / "vlm", parents / "vlm", "--evalset", "ja-scenes")
-    assert (done.status, done.message) == (1, f"error: {parents / 'vlm'} is named twice\nhint: name each model once")
+    assert (done.status, done.message) == (1, f"error: {parents / 'vlm'} is named twice\nhint: name each once")
 
 
 def test_evaluate_tells_what_it_cannot_do(cli: "Cli", parents: Path, tmp_path: Path) -> None:
@@ -336,6 +336,32 @@ def test_evaluate_tells_what_it_cannot_do(cli: "Cli", parents: Path, tmp_path: P
         f"error: cannot write {out}: there is no folder {out.parent}\nhint: check --out"
     )
     assert message(*few, "--out", tmp_path) == f"error: cannot write {tmp_path}: it is a folder\nhint: check --out"
+
+
+def test_score_prints_what_answers_of_any_tool_are_worth(cli: "Cli", tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.jsonl", tmp_path / "bad.jsonl"
+    row = '{"question": "何色ですか？", "references": ["赤"], "answer": "%s"}\n'
+    good.write_text(row % "赤" + row % "赤。", encoding="utf-8")
+    bad.write_text(row % "赤" + row % "[bold]blue[/]", encoding="utf-8")
+    arguments = [good, bad, "--metric", "exact", "--metric", "japanese", "--out", tmp_path / "scores.json"]
+    done = cli.run("score", *arguments)
+    assert done.status == 0, done.err
+    for text in ("good.jsonl", "bad.jsonl", "100.0 to 100.0", "-50.0", "exact|n:2|refs:1", "[bold]blue[/]"):
+        assert text in done.out
+    told = json.loads(cli.run("score", *arguments, "--json").out)
+    assert told == json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
+    assert told["models"]["bad.jsonl"]["scores"]["exact"]["value"] == 50.0
+
+
+def test_score_tells_what_it_cannot_read(cli: "Cli", tmp_path: Path) -> None:
+    file = tmp_path / "answers.jsonl"
+    file.write_text('{"answer": "赤"}\n', encoding="utf-8")
+    done = cli.run("score", file)
+    assert (done.status, done.out) == (1, "")
+    assert done.message == (
+        f"error: {file}: 1 fault\n  line 1: references: missing, wanted a list of one or more right answers\n"
+        "hint: mend the file"
+    )
 
 
 @pytest.mark.parametrize("number", ["0", "-3", "many"])

@@ -9,15 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from vlmmerge.ask import answer_one, evaluate_models
 from vlmmerge.blend import METHODS
 from vlmmerge.errors import CheckpointError, EvalsetError, ParentsError
-from vlmmerge.evalsets import load
 from vlmmerge.evaluate import Evaluator, make_evaluate
 from vlmmerge.generate import LiveVlm
 from vlmmerge.genome import Ratio
 from vlmmerge.plan import make_plan
-from vlmmerge.recipe import EvalsetChoice, Generate, load_recipe
+from vlmmerge.recipe import load_recipe
 
 NUM_GENES = 16
 GENOMES = [[0.1 * (gene % 10) for gene in range(NUM_GENES)], [0.9 - 0.05 * gene for gene in range(NUM_GENES)]]
@@ -210,27 +208,3 @@ def test_a_plan_with_too_few_samples_is_refused(parents: Path) -> None:
     """Every candidate failed with that reason, to the end of the run."""
     with pytest.raises(EvalsetError, match="ja-scenes:search has 256 samples, 300 were asked for"):
         make_plan(load_recipe(parents / "recipe.yaml", ["evalset.search.samples=300"]))
-
-
-def test_evaluating_a_model_gives_scores_and_every_answer(parents: Path) -> None:
-    choices = [
-        EvalsetChoice(name="ja-scenes", split="held_out", samples=3),
-        EvalsetChoice(name="ja-scenes", split="held_out_questions", samples=5),
-    ]
-    results = evaluate_models({"vlm": parents / "vlm"}, choices, [], Generate(max_new_tokens=8))
-    assert list(results) == ["ja-scenes:held_out", "ja-scenes:held_out_questions"]
-    captions, questions = (result["models"]["vlm"] for result in results.values())
-    assert "facts" in captions["scores"] and "facts" not in questions["scores"], "questions state no facts"
-    vlm = LiveVlm(parents / "vlm", Generate(max_new_tokens=8))
-    samples = load("ja-scenes", "held_out_questions", 5)
-    assert [row["answer"] for row in questions["answers"]] == vlm.answer(vlm.prepare(samples))
-    assert [row["id"] for row in questions["answers"]] == [sample.id for sample in samples]
-    for metric, score in captions["scores"].items():
-        assert score["num_samples"] == 3 and all(metric in row["scores"] for row in captions["answers"])
-
-
-def test_answering_one_picture_gives_what_the_model_says_of_it(parents: Path) -> None:
-    sample = load("ja-scenes", "search_questions", 1)[0]
-    vlm = LiveVlm(parents / "vlm", Generate(max_new_tokens=8))
-    said = answer_one(parents / "vlm", sample.images[0], sample.question, Generate(max_new_tokens=8))
-    assert said == vlm.answer(vlm.prepare([sample]))[0] != ""

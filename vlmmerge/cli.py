@@ -132,6 +132,16 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--max-new-tokens", type=_at_least_1, default=64, metavar="N")
     evaluate.add_argument("--out", type=Path, metavar="FILE", help="write every answer and score as JSON")
 
+    score = commands.add_parser("score", parents=[common], help="score answers that any tool made, side by side")
+    score.add_argument(
+        "answers", nargs="+", type=Path, metavar="ANSWERS.jsonl",
+        help='rows {"answer": ..., "references": [...]}, and if there are "question", "id", "options", "facts"',
+    )  # fmt: skip
+    score.add_argument(
+        "--metric", action="append", default=[], metavar="NAME", help="default: those for the rows' kind"
+    )
+    score.add_argument("--out", type=Path, metavar="FILE", help="write every score as JSON")
+
     answer = commands.add_parser("answer", parents=[common, loading], help="ask a model about one picture")
     answer.add_argument("model", metavar="MODEL", help="a Hugging Face folder, a hub id, or a run's folder (its best)")
     answer.add_argument("--image", type=Path, required=True, metavar="FILE")
@@ -289,6 +299,23 @@ def run_evaluate(parsed: argparse.Namespace) -> Any:
     return results
 
 
+def run_score(parsed: argparse.Namespace) -> Any:
+    from vlmmerge import console
+    from vlmmerge.answers import score_files
+    from vlmmerge.scoreboard import show_comparison, show_worst
+
+    keep = _keep_in(parsed.out)
+    names = _short_names([str(file) for file in parsed.answers])
+    result = score_files(dict(zip(names, parsed.answers, strict=True)), parsed.metric)
+    keep(result)
+    if parsed.out:
+        console.show_written([parsed.out])
+    if not parsed.json:
+        show_comparison(f"{len(next(iter(result['models'].values()))['answers'])} answers", result)
+        show_worst(result)
+    return result
+
+
 def run_answer(parsed: argparse.Namespace) -> Any:
     from vlmmerge.ask import answer_one
     from vlmmerge.generate.pictures import read_picture_file
@@ -367,12 +394,16 @@ def _model_folder(where: str) -> Path:
 
 
 def _named_folders(places: Sequence[str]) -> dict[str, Path]:
-    """The checkpoints' folders by short names: the last parts of what was typed, or all of it where two are alike."""
+    """The checkpoints' folders by short names."""
+    return {name: _model_folder(place) for name, place in zip(_short_names(places), places, strict=True)}
+
+
+def _short_names(places: Sequence[str]) -> Sequence[str]:
+    """The last parts of what was typed, or all of it where two are alike."""
+    if repeated := [place for place, number in Counter(places).items() if number > 1]:
+        raise VlmMergeError(f"{repeated[0]} is named twice", hint="name each once")
     short = [Path(place).name or place for place in places]
-    names = short if len(set(short)) == len(short) else places
-    if repeated := [name for name, number in Counter(places).items() if number > 1]:
-        raise VlmMergeError(f"{repeated[0]} is named twice", hint="name each model once")
-    return {name: _model_folder(place) for name, place in zip(names, places, strict=True)}
+    return short if len(set(short)) == len(short) else places
 
 
 def _keep_in(file: Path | None) -> Callable[[Any], None]:
@@ -404,6 +435,7 @@ COMMANDS = {
     "blend": run_blend,
     "export": run_export,
     "evaluate": run_evaluate,
+    "score": run_score,
     "answer": run_answer,
     "evalsets": run_evalsets,
 }

@@ -4,7 +4,7 @@ Knows evalsets, prompts and metrics. Does not know whose answers they are.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from vlmmerge.evalsets import Sample, find_split
@@ -32,19 +32,26 @@ def make_scorer(choice: EvalsetChoice, samples: Sequence[Sample], metrics: Seque
         ScoreError: A metric is unknown, or the evalset lacks what it needs.
     """
     evalset, split = find_split(choice.name, choice.split)
-    has_facts = any(sample.facts for sample in samples)
     # The set's frozen table is of its captions in Japanese; anything else counts its own references.
     frozen = evalset.document_frequency if split.language == "ja" and split.kind == "captions" else None
-    targets = Targets(
+    documents = DocumentFrequency.from_json(frozen) if frozen else None
+    targets = make_targets(samples)
+    targets = replace(targets, documents=documents, fact_vocabulary=evalset.fact_vocabulary)
+    return prepare(metrics or possible(targets), targets)
+
+
+def make_targets(samples: Sequence[Sample]) -> Targets:
+    """What answers to samples are measured against, from the samples alone."""
+    has_facts, has_options, has_images = (
+        any(getattr(sample, name) for sample in samples) for name in ("facts", "options", "images")
+    )
+    return Targets(
         references=tuple(sample.references for sample in samples),
         questions=tuple(sample.question for sample in samples),
-        options=tuple(sample.options for sample in samples) if any(sample.options for sample in samples) else None,
-        images=tuple(sample.images for sample in samples),
+        options=tuple(sample.options for sample in samples) if has_options else None,
+        images=tuple(sample.images for sample in samples) if has_images else None,
         facts=tuple(sample.facts for sample in samples) if has_facts else None,
-        documents=DocumentFrequency.from_json(frozen) if frozen else None,
-        fact_vocabulary=evalset.fact_vocabulary,
     )
-    return prepare(metrics or possible(targets), targets)
 
 
 def passport(score: Score) -> dict[str, Any]:

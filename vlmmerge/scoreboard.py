@@ -4,6 +4,7 @@ Knows what `compare` tells. Computes nothing but the text.
 """
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -13,6 +14,8 @@ from rich.table import Table
 from vlmmerge.compare import worst
 from vlmmerge.console import OUT
 from vlmmerge.score import METRICS
+
+Numbers = Mapping[str, float]
 
 NUM_WORST = 3
 LONGEST_SHOWN = 100  # characters of an answer; `--out` has all of it
@@ -25,12 +28,12 @@ def show_comparison(title: str, result: Mapping[str, Any]) -> None:
     table.add_column("metric")
     for name in models:
         table.add_column(escape(name), justify="right", no_wrap=True)
+        table.add_column("95 % interval", no_wrap=True, style="dim")
     first = next(iter(models.values()))
     for metric in first["scores"]:
         differences = {name: of[metric] for name, of in result["differences"].items()}
-        table.add_row(
-            metric, *(_cell(metric, model["scores"][metric], differences.get(n)) for n, model in models.items())
-        )
+        cells = (_cells(metric, model["scores"][metric], differences.get(name)) for name, model in models.items())
+        table.add_row(metric, *chain.from_iterable(cells))
     OUT.print(table)
     if result["differences"]:
         OUT.print("+ and -: against the first model, with the interval of a paired bootstrap")
@@ -42,14 +45,13 @@ def show_comparison(title: str, result: Mapping[str, Any]) -> None:
                 OUT.print(f"{name}, {metric}: {note}", soft_wrap=True, markup=False)
 
 
-def _cell(metric: str, score: Mapping[str, float], difference: Mapping[str, float] | None) -> str:
+def _cells(metric: str, score: Numbers, difference: Numbers | None) -> tuple[str, str]:
+    """A value and its interval; below them the difference and its own."""
     digits = 1 if METRICS[metric].best == 100.0 else 2
-    value, low, high = (f"{score[key]:.{digits}f}" for key in ("value", "low", "high"))
-    cell = f"{value} [dim]{low} to {high}[/]"
-    if difference:
-        value, low, high = (f"{difference[key]:+.{digits}f}" for key in ("value", "low", "high"))
-        cell += f"\n{value} [dim]{low} to {high}[/]"
-    return cell
+    lines = [(score, "")] + ([(difference, "+")] if difference else [])
+    values = [f"{numbers['value']:{sign}.{digits}f}" for numbers, sign in lines]
+    intervals = [f"{numbers['low']:{sign}.{digits}f} to {numbers['high']:{sign}.{digits}f}" for numbers, sign in lines]
+    return "\n".join(values), "\n".join(intervals)
 
 
 def show_worst(result: Mapping[str, Any]) -> None:
