@@ -10,7 +10,7 @@ REFERENCES = (("犬が走る", "犬"), ("猫が眠る", "猫"), ("鳥が飛ぶ",
 
 
 def test_the_metrics_are_these():
-    assert list(METRICS) == ["cider", "rouge_l", "chrf", "exact", "japanese", "facts"]
+    assert list(METRICS) == ["cider", "rouge_l", "chrf", "exact", "japanese", "facts", "clipscore", "refclipscore"]
 
 
 def test_scores_come_in_the_order_of_the_names_each_once():
@@ -23,7 +23,7 @@ def test_all_unknown_metrics_are_named_with_the_nearest():
         prepare(["cidr", "rouge_l", "bleurt-20"], Targets(REFERENCES))
     assert str(caught.value) == (
         "unknown metric\n  cidr (did you mean cider?)\n  bleurt-20\n"
-        "hint: known: cider, rouge_l, chrf, exact, japanese, facts"
+        "hint: known: cider, rouge_l, chrf, exact, japanese, facts, clipscore, refclipscore"
     )
 
 

@@ -1,7 +1,7 @@
 """Scoring: what the answers are worth, one metric a file, every score with its interval and signature.
 
-Knows answers, references and facts, all of them text; knows nothing of models, pictures or files. Start at `scorer.py`:
-its `METRICS` lists the metrics, and `prepare` gives what scores one set of answers after another.
+Knows answers and what they are measured against; knows nothing of the model that answered. Start at `scorer.py`: its
+`METRICS` lists the metrics, and `prepare` gives what scores one set of answers after another.
 """
 
 from vlmmerge.score.cider import DocumentFrequency, document_frequency

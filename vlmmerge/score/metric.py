@@ -37,6 +37,7 @@ class Targets:
         facts: Each sample's fact phrases; None where the evalset has none.
         documents: Frozen document frequencies for `cider`; None counts them in the references given here.
         fact_vocabulary: Every fact phrase of the whole evalset; None takes those of the samples given here.
+        clip: Folder or hub id of a CLIP-like model; None where there is none.
         segmenter: What makes words of text, "unidic-lite" or "ipadic".
     """
 
@@ -47,6 +48,7 @@ class Targets:
     facts: tuple[tuple[str, ...], ...] | None = None
     documents: "DocumentFrequency | None" = None
     fact_vocabulary: tuple[str, ...] | None = None
+    clip: str | None = None
     segmenter: str = DEFAULT_SEGMENTER
 
 

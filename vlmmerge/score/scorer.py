@@ -14,6 +14,7 @@ from vlmmerge import __version__
 from vlmmerge.errors import ScoreError
 from vlmmerge.score.chrf import CHRF
 from vlmmerge.score.cider import CIDER
+from vlmmerge.score.clipscore import CLIPSCORE, REFCLIPSCORE
 from vlmmerge.score.exact import EXACT
 from vlmmerge.score.facts import FACTS
 from vlmmerge.score.japanese import JAPANESE
@@ -131,4 +132,6 @@ METRICS: dict[str, Metric] = {
     "exact": EXACT,
     "japanese": JAPANESE,
     "facts": FACTS,
+    "clipscore": CLIPSCORE,
+    "refclipscore": REFCLIPSCORE,
 }
