@@ -83,11 +83,11 @@ def memory_bytes(plan: Plan, num_free: int | None) -> tuple[int, int]:
         VlmMergeError: `residency: device` is wanted, and the device is too small.
     """
     num_actors = max(plan.recipe.search.actors, 1)
-    model, towers = (number * num_actors for number in (plan.checkpoints["vlm"].num_bytes, plan.tower_bytes))
+    model, towers = (number * num_actors for number in (plan.eyes.num_bytes, plan.tower_bytes))
     left = None if num_free is None else max(num_free - model, 0)
     if choose_residency(plan.recipe.blend.residency, towers, left) == "device" or num_free is None:
         return model + towers + num_actors * (rank_bytes(plan) if num_free is None else 0), 0
-    longest = max(sum(_slot_bytes(plan, name, slot) for name in plan.checkpoints) for slot in plan.anatomy.slots)
+    longest = max(sum(_slot_bytes(plan, name, slot) for name in plan.read_parents) for slot in plan.anatomy.slots)
     return model + 2 * longest * num_actors, towers
 
 
@@ -95,7 +95,7 @@ def rank_bytes(plan: Plan) -> int:
     """Bytes of the ranks that DELLA keeps on a CPU, so that no candidate sorts: two an element and parent."""
     if not plan.recipe.blend.method.startswith("della"):
         return 0
-    shapes, keys = plan.checkpoints["vlm"].shapes, plan.anatomy.keys["vlm"]
+    shapes, keys = plan.eyes.shapes, plan.anatomy.keys[plan.layout]
     return 2 * len(plan.blended_parents) * sum(math.prod(shapes[keys[slot]]) for slot in plan.anatomy.slots)
 
 
@@ -118,12 +118,11 @@ def seconds_per_sample(plan: Plan) -> float:
     recipe = plan.recipe
     assert recipe.evalset
     sample = example_of(recipe.evalset.search)
-    folder = plan.checkpoints["vlm"].folder
+    folder = plan.eyes.folder
     processor = load_processor(folder, trusts_code=plan.trusts_code)
     check_template(processor, [sample], recipe.generate, folder)
     num_prompt_tokens = chat(processor, sample, recipe.generate)["input_ids"].shape[1]
-    vlm = plan.checkpoints["vlm"]
-    num_weights = sum(math.prod(vlm.tensors[key].shape) for key in plan.anatomy.keys["vlm"].values())
+    num_weights = sum(math.prod(plan.eyes.shapes[key]) for key in plan.anatomy.keys[plan.layout].values())
     num_tokens = num_prompt_tokens + recipe.generate.max_new_tokens
     steps = recipe.generate.max_new_tokens / recipe.generate.batch_size
     return 2 * num_weights * num_tokens / multiplications_per_second() + steps * SECONDS_PER_STEP

@@ -31,7 +31,7 @@ class Evaluator:
         assert plan.recipe.evalset and plan.recipe.score, "a recipe without evalset and score cannot be evaluated"
         self.score_settings, self.evalset = plan.recipe.score, plan.recipe.evalset
         self.metrics = list(dict.fromkeys([*self.score_settings.objective, *self.score_settings.report]))
-        self.vlm = LiveVlm(plan.checkpoints["vlm"].folder, plan.recipe.generate, trusts_code=plan.trusts_code)
+        self.vlm = LiveVlm(plan.eyes.folder, plan.recipe.generate, trusts_code=plan.trusts_code)
 
     @cached_property
     def blender(self) -> LiveBlender:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 
 from torch import Tensor
 
-from vlmmerge.anatomy import EMBEDDINGS, Anatomy, Slot, study
+from vlmmerge.anatomy import EMBEDDINGS, VISION, Anatomy, Slot, layout_of, study
 from vlmmerge.anatomy.vocabulary import Vocabulary, study_vocabulary
 from vlmmerge.blend import METHODS, Options
 from vlmmerge.checkpoint import Checkpoint, open_checkpoint, open_headers
@@ -25,7 +25,7 @@ class Plan:
 
     Args:
         recipe: The recipe.
-        checkpoints: Each parent's opened checkpoint: `vlm`, `base` and the LLMs.
+        checkpoints: Each parent's opened checkpoint: `vlm`, `base`, the LLMs, and `vision` if the recipe has one.
         anatomy: How their tensors pair.
         space: The genes.
         vocabulary: How the rows of their embeddings and heads pair.
@@ -48,8 +48,8 @@ class Plan:
         pinned = {name: str(snapshot.pinned) for name, snapshot in opened.items() if snapshot}
         parents = self.recipe.parents
         llms = {name: pinned.get(name, where) for name, where in parents.llms.items()}
-        vlm, base = pinned.get("vlm", parents.vlm), pinned.get("base", parents.base)
-        update = parents.model_copy(update={"vlm": vlm, "base": base, "llms": llms})
+        fixed = {name: pinned.get(name, getattr(parents, name)) for name in ("vlm", "base", VISION)}
+        update = parents.model_copy(update={**fixed, "llms": llms})
         return self.recipe.model_copy(update={"parents": update})
 
     @property
@@ -59,8 +59,23 @@ class Plan:
 
     @property
     def blended_parents(self) -> list[str]:
-        """The parents that have ratios: all but the base."""
+        """The parents that have ratios: all but the base, and one that gives its eyes alone."""
         return ["vlm", *self.recipe.parents.llms]
+
+    @property
+    def read_parents(self) -> list[str]:
+        """The parents whose language towers are read: the base and those that are blended."""
+        return ["base", *self.blended_parents]
+
+    @property
+    def layout(self) -> str:
+        """The parent whose files, eyes and vocabulary an export has: `vision` where there is one, else `vlm`."""
+        return layout_of(self.checkpoints)
+
+    @property
+    def eyes(self) -> Checkpoint:
+        """That parent's checkpoint, which is loaded, asked, and copied but for its language tower."""
+        return self.checkpoints[self.layout]
 
     @property
     def options(self) -> Options:
@@ -85,15 +100,15 @@ class Plan:
     def tower_bytes(self) -> int:
         """The bytes of all parents' language towers."""
         return sum(
-            checkpoint.tensors[key].num_bytes
-            for name, checkpoint in self.checkpoints.items()
+            self.checkpoints[name].tensors[key].num_bytes
+            for name in self.read_parents
             for key in set(self.anatomy.keys[name].values())
         )
 
     def written_keys(self, slot: Slot) -> list[str]:
-        """The keys of the VLM parent's files that hold a slot: two if a tied head repeats the embeddings."""
-        repeated = self.anatomy.repeated_heads.get("vlm") if slot == EMBEDDINGS else None
-        return [self.anatomy.keys["vlm"][slot], *([repeated] if repeated else [])]
+        """The keys of the layout's files that hold a slot: two if a tied head repeats the embeddings."""
+        repeated = self.anatomy.repeated_heads.get(self.layout) if slot == EMBEDDINGS else None
+        return [self.anatomy.keys[self.layout][slot], *([repeated] if repeated else [])]
 
 
 def make_plan(recipe: Recipe, *, has_weights: bool = True, trusts_code: bool = False) -> Plan:
@@ -113,7 +128,8 @@ def make_plan(recipe: Recipe, *, has_weights: bool = True, trusts_code: bool = F
     if recipe.evalset:
         for seen in filter(None, (recipe.evalset.search, recipe.evalset.finals)):
             check_apart(seen, recipe.evalset.held_out)
-    places = {"vlm": recipe.parents.vlm, "base": recipe.parents.base, **recipe.parents.llms}
+    eyes = {VISION: recipe.parents.vision} if recipe.parents.vision else {}
+    places = {"vlm": recipe.parents.vlm, "base": recipe.parents.base, **recipe.parents.llms, **eyes}
     open_parent = open_checkpoint if has_weights else open_headers
     checkpoints = {name: open_parent(where) for name, where in places.items()}
     anatomy = study(

@@ -3,7 +3,8 @@
 Knows a plan and a model that transformers loaded. Does not know what the model is asked.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -34,18 +35,16 @@ def make_blender(plan: Plan, model: Any) -> LiveBlender:
     check_repeated_heads(plan)
     live, device = pair_live(plan, model), model.device
     residency = choose_residency(plan.recipe.blend.residency, plan.tower_bytes, free_bytes(device))
-    towers = {name: _resident_tower(plan, name, device, residency) for name in plan.checkpoints}
-    check_live(plan, live, towers["vlm"])
-    rows = plan.vocabulary.rows_of("vlm", EMBEDDINGS)
+    towers = {name: _resident_tower(plan, name, device, residency) for name in plan.read_parents}
+    check_live(plan, live, towers["vlm"].__getitem__ if plan.layout == "vlm" else partial(plan.read, plan.layout))
+    rows = plan.vocabulary.rows_of(plan.layout, EMBEDDINGS)
     return LiveBlender(
         method=plan.recipe.blend.method,
         seed=plan.recipe.blend.seed,
         base=towers.pop("base"),
         parents=towers,
         live=live,
-        store_dtypes={
-            slot: plan.checkpoints["vlm"].dtype(plan.anatomy.keys["vlm"][slot]) for slot in plan.anatomy.slots
-        },
+        store_dtypes={slot: plan.eyes.dtype(plan.anatomy.keys[plan.layout][slot]) for slot in plan.anatomy.slots},
         options=plan.options,
         token_rows=None if rows is None else rows.to(device),
     )
@@ -58,7 +57,7 @@ def pair_live(plan: Plan, model: Any) -> dict[Slot, torch.nn.Parameter]:
         ParentsError: Some have none, or a head that the files tie has one of its own.
     """
     live, slots = dict(model.named_parameters()), plan.anatomy.slots
-    shapes = {slot: plan.checkpoints["vlm"].shapes[plan.anatomy.keys["vlm"][slot]] for slot in slots}
+    shapes = {slot: plan.eyes.shapes[plan.anatomy.keys[plan.layout][slot]] for slot in slots}
     keys = pair([*slots, HEAD], live, lambda slot, key: shapes.get(slot) == tuple(live[key].shape))
     if missing := [slot for slot in slots if slot not in keys]:
         is_fused = all(".experts." in slot.role for slot in missing)
@@ -67,7 +66,8 @@ def pair_live(plan: Plan, model: Any) -> dict[Slot, torch.nn.Parameter]:
             details=[str(slot) for slot in missing[:6]],
             hint=FUSED
             if is_fused
-            else "`parents.vlm` loads otherwise than its files say; a config.json of other weights may be to blame",
+            else f"`parents.{plan.layout}` loads otherwise than its files say; a config.json of other weights may be "
+            "to blame",
         )
     if EMBEDDINGS in slots and HEAD in keys and HEAD not in slots:
         raise ParentsError(
@@ -77,8 +77,8 @@ def pair_live(plan: Plan, model: Any) -> dict[Slot, torch.nn.Parameter]:
     return {slot: live[keys[slot]] for slot in slots}
 
 
-def check_live(plan: Plan, live: Mapping[Slot, torch.nn.Parameter], resident: Mapping[Slot, Tensor]) -> None:
-    """Check that each live parameter holds what the VLM parent's file holds for its slot, bit for bit.
+def check_live(plan: Plan, live: Mapping[Slot, torch.nn.Parameter], read: Callable[[Slot], Tensor]) -> None:
+    """Check that each live parameter holds what the layout's file holds for its slot, bit for bit.
 
     Names alone do not tell: transformers transposes, permutes or fuses some tensors as it loads them, and what is
     blended into one of those would not be what is exported.
@@ -86,15 +86,15 @@ def check_live(plan: Plan, live: Mapping[Slot, torch.nn.Parameter], resident: Ma
     Args:
         plan: The parents and how they pair.
         live: The loaded model's parameters, which nobody has written to yet.
-        resident: What of the VLM parent's files is blended.
+        read: Gives what of the layout's files is blended in a slot.
 
     Raises:
         ParentsError: Some hold something else.
     """
     told = []
     for slot, parameter in live.items():
-        rows = plan.vocabulary.rows_of("vlm", slot)
-        there, file = parameter.detach(), resident[slot]
+        rows = plan.vocabulary.rows_of(plan.layout, slot)
+        there, file = parameter.detach(), read(slot)
         if rows is not None:
             there = there[rows[rows < len(there)].to(there.device)]
         if slot.has_token_rows:  # transformers may pad the rows, or cut them

@@ -268,7 +268,7 @@ def held_out_blends(plan: Plan, records: list[Record]) -> Iterator[tuple[str, An
     """What is scored on held-out data, as (name, what it is, ratios): parents, fixed ratios, centre, best."""
     yield "vlm", {"vlm": 1.0}, plan.uniform({"vlm": 1.0})
     for name in plan.recipe.parents.llms:
-        yield f"{name} with the eyes of vlm", {name: 1.0}, plan.uniform({name: 1.0})
+        yield f"{name} with the eyes of {plan.layout}", {name: 1.0}, plan.uniform({name: 1.0})
     share = {parent: 1.0 / len(plan.blended_parents) for parent in plan.blended_parents}
     yield "average", share, plan.uniform(share)
     if of_grid := winner_of("grid", records):

@@ -5,7 +5,7 @@ Knows names and shapes of tensors. Does not know the numbers in a tensor, nor wh
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -13,6 +13,7 @@ from vlmmerge.anatomy.slots import EMBEDDINGS, HEAD, Slot
 from vlmmerge.anatomy.towers import Shapes, find_frame, is_computed, is_head, language_tower, lone_frame, pair
 from vlmmerge.errors import ParentsError
 
+VISION = "vision"  # the parent that gives the eyes, where it is not the `vlm`
 KEEP_EMBEDDINGS = "`--set blend.embeddings=vlm` keeps the VLM's embeddings and head as they are, and blends the rest"
 
 
@@ -22,10 +23,11 @@ class Anatomy:
 
     Args:
         slots: The slots that are blended, from the embeddings to the head.
-        keys: For each parent (`vlm`, `base` and each LLM), the file key of each slot. Where the VLM has a head of its
-            own and another parent's is tied, the key of that parent's embeddings stands for its head, too.
-        repeated_heads: Where the VLM's head is tied: for each parent whose file holds the embeddings once more as its
-            head, that key.
+        keys: For each parent (`vlm`, `base`, each LLM, and `vision` if there is one), the file key of each slot. Where
+            the layout has a head of its own and another parent's is tied, the key of that parent's embeddings stands
+            for its head, too.
+        repeated_heads: Where the layout's head is tied: for each parent whose file holds the embeddings once more as
+            its head, that key.
     """
 
     slots: tuple[Slot, ...]
@@ -35,6 +37,15 @@ class Anatomy:
     @property
     def num_layers(self) -> int:
         return 1 + max(slot.layer for slot in self.slots if slot.layer is not None)
+
+
+def layout_of(parents: Container[str]) -> str:
+    """Which parent's files, eyes and vocabulary an export has: the `vision` parent's, or where there is none the VLM's.
+
+    >>> layout_of(["vlm", "base", "ja"]), layout_of(["vlm", "base", "ja", "vision"])
+    ('vlm', 'vision')
+    """
+    return VISION if VISION in parents else "vlm"
 
 
 def study(
@@ -59,7 +70,7 @@ def study(
     heads_apart: list[str] = []
     if blends_embeddings:
         keys, repeated_heads, heads_apart = _pair_heads(parents, keys, says_tied)
-    beyond = {name: _beyond(keys[name], shapes, has_eyes=name == "vlm") for name, shapes in parents.items()}
+    beyond = {name: _beyond(keys[name], shapes, has_eyes=name in ("vlm", VISION)) for name, shapes in parents.items()}
     if not blends_embeddings:
         keys, beyond = _without_token_rows(keys), _without_token_rows(beyond)
     misfit_slots, lines = _misfits(parents, keys, beyond)
@@ -76,7 +87,7 @@ def study(
             details=_matches(parents, keys) + lines + heads_apart,
             hint=KEEP_EMBEDDINGS if all(slot.has_token_rows for slot in misfit_slots) else hint,
         )
-    return Anatomy(tuple(sorted(keys["vlm"])), keys, repeated_heads)
+    return Anatomy(tuple(sorted(keys[layout_of(keys)])), keys, repeated_heads)
 
 
 def _pair_with(tower: Mapping[Slot, str], parents: Mapping[str, Shapes], name: str) -> dict[Slot, str]:
@@ -88,19 +99,20 @@ def _pair_with(tower: Mapping[Slot, str], parents: Mapping[str, Shapes], name: s
 def _pair_heads(
     parents: Mapping[str, Shapes], keys: Mapping[str, dict[Slot, str]], says_tied: Mapping[str, bool | None]
 ) -> tuple[dict[str, dict[Slot, str]], dict[str, str], list[str]]:
-    """Give every parent the head that the VLM has: one of its own, or none beside the embeddings.
+    """Give every parent the head that the export's layout has: one of its own, or none beside the embeddings.
 
     A head is tied if the config says so, or if the file holds none and the config does not deny it: then it is missing.
 
     Returns:
         The keys with heads paired, the heads that repeat tied embeddings, and a line for each parent with a head of its
-        own beside a VLM whose one tensor cannot become both.
+        own beside a layout whose one tensor cannot become both.
     """
     has_head = {name: any(map(is_head, shapes)) for name, shapes in parents.items()}
     is_tied = {
         name: bool(says_tied.get(name)) or (not has_head[name] and says_tied.get(name) is None) for name in parents
     }
-    if not is_tied["vlm"]:
+    layout = layout_of(parents)
+    if not is_tied[layout]:
         paired = {
             name: {HEAD: own[EMBEDDINGS]} | own if is_tied[name] and EMBEDDINGS in own else own
             for name, own in keys.items()
@@ -109,7 +121,7 @@ def _pair_heads(
     repeated = {name: own[HEAD] for name, own in keys.items() if HEAD in own and is_tied[name]}
     untied = {name: parents[name][own[HEAD]] if HEAD in own else "missing" for name, own in keys.items()}
     apart = [
-        f"{HEAD}  {found} in `{name}`   tied to the embeddings in `vlm`"
+        f"{HEAD}  {found} in `{name}`   tied to the embeddings in `{layout}`"
         for name, found in untied.items()
         if not is_tied[name]
     ]

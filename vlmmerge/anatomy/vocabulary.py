@@ -3,7 +3,8 @@
 Tokens that all parents have are blended, as a compact tensor of their rows alone. The VLM's other rows (`<image>`,
 padding beyond its tokenizer) stay as they are, bit for bit; other parents' other rows are left out. Where all parents
 have the same rows nothing is gathered. The compact tensor is what formulas and masks see: its rows stand in the order
-of the VLM's, and a mask is drawn for (seed, parent, slot, element of the compact tensor).
+of the VLM's, and a mask is drawn for (seed, parent, slot, element of the compact tensor). Where a `vision` parent gives
+the layout, its rows take the place of the VLM's in all of this.
 
 Knows tokenizers and numbers of rows. Does not know how rows are blended.
 """
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 from typing import TYPE_CHECKING
 
-from vlmmerge.anatomy.pairing import KEEP_EMBEDDINGS, Anatomy, Slot
+from vlmmerge.anatomy.pairing import KEEP_EMBEDDINGS, Anatomy, Slot, layout_of
 from vlmmerge.checkpoint import Checkpoint
 from vlmmerge.checkpoint.tokenizer import Tokenizer, open_tokenizers
 from vlmmerge.errors import ParentsError
@@ -93,7 +94,7 @@ def study_tokens(checkpoints: Mapping[str, Checkpoint], anatomy: Anatomy) -> Pai
     """Pair the rows of the parents' embeddings and heads by token. Reads tokenizers, no weights.
 
     Args:
-        checkpoints: Each parent by name, `vlm` first.
+        checkpoints: Each parent by name, `vlm` among them.
         anatomy: How their tensors pair. Without embeddings and head in it nothing is opened.
 
     Raises:
@@ -157,12 +158,16 @@ def check_segmentation(tokenizers: Mapping[str, Tokenizer]) -> None:
     Raises:
         ParentsError: One cuts a text otherwise; each is told with what it makes of the first such text.
     """
-    different = {id(tokenizer): tokenizer for tokenizer in tokenizers.values() if tokenizer is not tokenizers["vlm"]}
-    differences = {key: _first_difference(tokenizers["vlm"], tokenizer) for key, tokenizer in different.items()}
+    if not tokenizers:
+        return
+    layout = layout_of(tokenizers)
+    own = tokenizers[layout]
+    different = {id(tokenizer): tokenizer for tokenizer in tokenizers.values() if tokenizer is not own}
+    differences = {key: _first_difference(own, tokenizer) for key, tokenizer in different.items()}
     lines = [
-        f"{vlm} in `vlm`   {theirs} in `{name}`"
+        f"{ours} in `{layout}`   {theirs} in `{name}`"
         for name, tokenizer in tokenizers.items()
-        for vlm, theirs in differences.get(id(tokenizer), [])
+        for ours, theirs in differences.get(id(tokenizer), [])
     ]
     if lines:
         raise ParentsError(
@@ -186,22 +191,24 @@ def pair_rows(tokens: Mapping[str, Mapping[str, int]], num_rows: Mapping[str, Se
     >>> paired.policy["stay the VLM's"], paired.policy["left out of ja"]
     ('2 rows: <image>, and 1 without a token', '1 row: c')
     """
+    layout = layout_of(num_rows)
     sizes = {size for each in num_rows.values() for size in each}
     own = {
         name: {token: row for token, row in rows.items() if row < min(num_rows[name])} for name, rows in tokens.items()
     }
-    if not own or (len(sizes) == 1 and all(rows == own["vlm"] for rows in own.values())):
+    if not own or (len(sizes) == 1 and all(rows == own[layout] for rows in own.values())):
         why = "the parents' vocabularies are the same" if own else "by number, for no parent has a tokenizer"
         return Pairing(policy={"blended": f"all {_numbers(sizes)} rows: {why}"})
     shared = set.intersection(*(set(rows) for rows in own.values()))
-    token_at = {row: token for token, row in own["vlm"].items() if token in shared}
+    token_at = {row: token for token, row in own[layout].items() if token in shared}
     in_order = [token_at[row] for row in sorted(token_at)]
     policy = {"blended": f"{_count(len(in_order))}: the tokens that all parents have, paired by their spelling"}
     for name, rows in own.items():
         kept = sorted(set(rows) - set(in_order), key=rows.__getitem__)
         without = max(num_rows[name]) - len(set(rows.values()))
         if kept or without > 0:
-            policy["stay the VLM's" if name == "vlm" else f"left out of {name}"] = _told(kept, max(without, 0))
+            stay = "stay the VLM's" if layout == "vlm" else f"stay {layout}'s"
+            policy[stay if name == layout else f"left out of {name}"] = _told(kept, max(without, 0))
     return Pairing({name: [rows[token] for token in in_order] for name, rows in own.items()}, policy)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vlmmerge.anatomy import Slot
+from vlmmerge.anatomy import VISION, Slot, layout_of
 from vlmmerge.anatomy.vocabulary import Vocabulary
 from vlmmerge.blend import Options
 from vlmmerge.blend.chunks import blend_in_chunks
@@ -41,7 +41,7 @@ class PairedTowers:
     """Language towers in files, paired.
 
     Args:
-        checkpoints: The parents: `vlm`, `base` and the LLMs.
+        checkpoints: The parents: `vlm`, `base`, the LLMs, and perhaps `vision`, whose layout then is the export's.
         keys: For each parent, the file key of each slot.
         vocabulary: How the rows of embeddings and heads pair.
     """
@@ -50,13 +50,23 @@ class PairedTowers:
     keys: Mapping[str, Mapping[Slot, str]]
     vocabulary: Vocabulary
 
+    @property
+    def layout(self) -> str:
+        """The parent whose files are written anew."""
+        return layout_of(self.checkpoints)
+
+    @property
+    def blended(self) -> list[str]:
+        """The parents whose language towers take part: all but `vision`."""
+        return [name for name in self.checkpoints if name != VISION]
+
     def info(self, parent: str, slot: Slot) -> TensorInfo:
         """Where a parent's tensor lies."""
         return self.checkpoints[parent].tensors[self.keys[parent][slot]]
 
     def shape(self, slot: Slot) -> torch.Size:
         """The shape of what is paired: where vocabularies differ, of the shared tokens' rows alone."""
-        rows, shape = self.vocabulary.rows_of("vlm", slot), self.info("vlm", slot).shape
+        rows, shape = self.vocabulary.rows_of(self.layout, slot), self.info(self.layout, slot).shape
         return torch.Size(shape if rows is None else (len(rows), *shape[1:]))
 
 
@@ -68,7 +78,7 @@ class FileBlend(PairedTowers):
         method: A name in `METHODS`.
         seed: For the masks of methods that draw them.
         options: What holds for the whole blend.
-        written_keys: The keys of the VLM parent's files that hold a slot: two if a tied head repeats the embeddings.
+        written_keys: The keys of the layout's files that hold a slot: two if a tied head repeats the embeddings.
         ratios: For each slot, the ratio of each parent but the base.
     """
 
@@ -79,12 +89,12 @@ class FileBlend(PairedTowers):
     ratios: Ratios
 
     def places(self, slot: Slot) -> list[TensorInfo]:
-        """Where the VLM parent's files hold a slot."""
-        return [self.checkpoints["vlm"].tensors[key] for key in self.written_keys[slot]]
+        """Where the layout's files hold a slot."""
+        return [self.checkpoints[self.layout].tensors[key] for key in self.written_keys[slot]]
 
 
 def blend_files(blend: FileBlend, folder: Path) -> Iterator[int]:
-    """Write the VLM parent's weight files into `folder`, with blended slots: the same bits as in the live model.
+    """Write the layout's weight files into `folder`, with blended slots: the same bits as in the live model.
 
     Yields:
         How many more bytes are written, as it goes on; the files are whole when it ends.
@@ -99,7 +109,7 @@ def blend_files(blend: FileBlend, folder: Path) -> Iterator[int]:
         sources = open_sources(blend, stack)
         targets = {
             file: _open(folder / file.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, stack)
-            for file in blend.checkpoints["vlm"].weight_files
+            for file in blend.checkpoints[blend.layout].weight_files
         }
         works = _works(blend, sources, targets)
         stack.enter_context(flushing(targets.values()))
@@ -145,8 +155,8 @@ def measure_distances(blend: FileBlend) -> dict[str, float]:
     meter = DistanceMeter()
     with ExitStack() as stack:
         sources = open_sources(blend, stack)
-        for slot in blend.keys["vlm"]:
-            reads = {name: read_slot(blend, name, slot, sources, is_checked=False) for name in blend.checkpoints}
+        for slot in blend.keys[blend.layout]:
+            reads = {name: read_slot(blend, name, slot, sources, is_checked=False) for name in blend.blended}
             meter.add(blend.shape(slot), reads.pop("base"), reads)
     return {name: distance for name, distance in meter.distances().items() if not math.isnan(distance)}
 
@@ -168,7 +178,7 @@ def _open(file: Path, flags: int, stack: ExitStack) -> int:
 
 def _copies(blend: FileBlend, sources: Descriptors, targets: Descriptors) -> Iterator[Callable[[], int]]:
     """The tasks that copy whatever lies between what is blended."""
-    written = [span for slot in blend.keys["vlm"] for span in _written_spans(blend, slot)]
+    written = [span for slot in blend.keys[blend.layout] for span in _written_spans(blend, slot)]
     for file, target in targets.items():
         bounds = [0, *sorted(bound for where, *span in written if where == file for bound in span)]
         bounds.append(os.fstat(sources[file]).st_size)
@@ -178,8 +188,8 @@ def _copies(blend: FileBlend, sources: Descriptors, targets: Descriptors) -> Ite
 
 
 def _written_spans(blend: FileBlend, slot: Slot) -> Iterator[tuple[Path, int, int]]:
-    """The byte ranges of the VLM parent's files that the blend of a slot overwrites, as (file, start, end)."""
-    shape, rows = blend.shape(slot), blend.vocabulary.rows_of("vlm", slot)
+    """The byte ranges of the layout's files that the blend of a slot overwrites, as (file, start, end)."""
+    shape, rows = blend.shape(slot), blend.vocabulary.rows_of(blend.layout, slot)
     for info in blend.places(slot):
         itemsize = DTYPES[info.dtype].itemsize
         for first, end, place in spans(rows, shape[1:].numel(), 0, shape.numel()):
@@ -195,11 +205,11 @@ def _copy(file: Path, source: int, target: int, start: int, end: int) -> int:
 
 
 def _works(blend: FileBlend, sources: Descriptors, targets: Descriptors) -> Iterator[SlotWork]:
-    """The slots in the order in which the VLM's files hold them, so that each file grows from its beginning."""
-    places = {slot: blend.info("vlm", slot) for slot in blend.keys["vlm"]}
+    """The slots in the order in which the layout's files hold them, so that each file grows from its beginning."""
+    places = {slot: blend.info(blend.layout, slot) for slot in blend.keys[blend.layout]}
     for slot, place in sorted(places.items(), key=lambda item: (item[1].file, item[1].start)):
-        reads = {name: read_slot(blend, name, slot, sources, is_checked=True) for name in blend.checkpoints}
-        rows = blend.vocabulary.rows_of("vlm", slot)
+        reads = {name: read_slot(blend, name, slot, sources, is_checked=True) for name in blend.blended}
+        rows = blend.vocabulary.rows_of(blend.layout, slot)
         yield SlotWork(
             slot=str(slot),
             shape=blend.shape(slot),

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from vlmmerge import __version__
+from vlmmerge.anatomy import VISION
 from vlmmerge.blend import METHODS
 from vlmmerge.export.licence import Licence, read_licence, strictest, warnings
 from vlmmerge.genome import Ratio, Ratios
@@ -41,7 +42,7 @@ def model_card(plan: Plan, ratios: Ratios, provenance: Mapping[str, Any]) -> str
     sections = [
         "# A vision-language model that speaks Japanese, merged without training",
         f"Its language tower is blended from {len(plan.blended_parents)} parents by `{plan.recipe.blend.method}`; its "
-        "vision tower and projector are the VLM parent's, byte for byte.",
+        f"vision tower and projector are those of the `{plan.layout}` parent, byte for byte.",
         *_warnings(licences),
         _parents(plan, licences),
         _scores(provenance.get("held_out", {})),
@@ -194,7 +195,8 @@ def _parents_of_recipe(plan: Plan) -> dict[str, Any]:
         name: _where(plan, name) + (f"@{checkpoint.commit}" if checkpoint.commit else "")
         for name, checkpoint in plan.checkpoints.items()
     }
-    return {"vlm": places.pop("vlm"), "base": places.pop("base"), "llms": places}
+    fixed = {name: places.pop(name) for name in ("vlm", "base", VISION) if name in places}
+    return {**fixed, "llms": places}
 
 
 def _where(plan: Plan, name: str) -> str:

@@ -49,8 +49,8 @@ def export(
 ) -> None:
     """Blend file to file and write the folder, whole or not at all.
 
-    The VLM parent's other files are copied as they are; what an old parent's processor lacks for transformers to load
-    and ask the model is added (`processor.py`).
+    The other files of the VLM parent (of the `vision` parent, where there is one) are copied as they are; what an old
+    one's processor lacks for transformers to load and ask the model is added (`processor.py`).
 
     Args:
         plan: The parents and how they pair.
@@ -66,15 +66,15 @@ def export(
         ParentsError: A tied head differs from its embeddings.
         VlmMergeError: A blended value is not finite.
     """
-    vlm, blend = plan.checkpoints["vlm"], file_blend(plan, ratios)
-    with written_whole(out, PROVENANCE, sum(file.stat().st_size for file in vlm.files()) + ROOM_BESIDE) as folder:
+    eyes, blend = plan.eyes, file_blend(plan, ratios)
+    with written_whole(out, PROVENANCE, sum(file.stat().st_size for file in eyes.files()) + ROOM_BESIDE) as folder:
         check_repeated_heads(plan)
         distances = measure_distances(blend)
         for text in [*ancestry_warnings(distances), *warnings(licences_of(plan))]:
             watcher.on_warning(text)
-        for file in {*vlm.files(), *vlm.code_files()}.difference(vlm.weight_files):
+        for file in {*eyes.files(), *eyes.code_files()}.difference(eyes.weight_files):
             shutil.copyfile(file, folder / file.name)
-        write_missing(vlm, folder)
+        write_missing(eyes, folder)
         provenance = {**provenance, "distance_to_base": distances}
         (folder / PROVENANCE).write_text(json.dumps(provenance, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
         (folder / MODEL_CARD).write_text(model_card(plan, ratios, provenance), encoding="utf-8")
@@ -105,4 +105,4 @@ def export_blend(plan: Plan, out: Path, watcher: ExportWatcher = UNWATCHED) -> N
 
 def num_bytes_written(plan: Plan) -> int:
     """The size of an export's weight files."""
-    return sum(file.stat().st_size for file in plan.checkpoints["vlm"].weight_files)
+    return sum(file.stat().st_size for file in plan.eyes.weight_files)

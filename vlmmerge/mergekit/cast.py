@@ -126,7 +126,7 @@ def _name_all(models: Sequence[str]) -> dict[str, str]:
     named: dict[str, str] = {}
     for model in models:
         name = re.sub(r"[^A-Za-z0-9_.-]", "-", Path(model).name) or "llm"
-        taken = {"vlm", "base", *named}
+        taken = {"vlm", "base", "vision", *named}
         names = [name, *(f"{name}-{number}" for number in range(2, len(models) + 4))]
         named[next(each for each in names if each not in taken)] = model
     return named

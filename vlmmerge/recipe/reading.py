@@ -158,7 +158,8 @@ def _mapping(data: Any, *keys: str) -> dict[str, Any]:
 def _resolve_parents(data: dict[str, Any], folder: Path) -> list[str]:
     """Make local parents absolute, in place; fault lines for those that are not there."""
     faults = []
-    for keys, names in ((("parents",), ["vlm", "base"]), (("parents", "llms"), _mapping(data, "parents", "llms"))):
+    llms = _mapping(data, "parents", "llms")
+    for keys, names in ((("parents",), ["vlm", "base", "vision"]), (("parents", "llms"), llms)):
         section = _mapping(data, *keys)
         for name in [name for name in names if isinstance(section.get(name), str)]:
             value, key = section[name], f"{'.'.join(keys)}.{name}"
@@ -197,7 +198,7 @@ def _faults_between_sections(data: dict[str, Any]) -> list[str]:
     llms, ratios = _mapping(data, "parents", "llms"), _mapping(data, "blend", "ratios")
     lines = []
     for name in llms:
-        if name in ("vlm", "base"):
+        if name in ("vlm", "base", "vision"):
             lines.append(
                 f'parents.llms.{name}: "{name}" is taken by parents.{name}; give the language model another name'
             )

@@ -39,6 +39,9 @@ class Parents(Section):
     vlm: str = Field(description="a folder or hub id: vision tower, projector, processor and export layout")
     base: str = Field(description="a folder or hub id: the common ancestor of the language towers")
     llms: dict[str, str] = Field(min_length=1, description="one or more names, each with a folder or hub id")
+    # None: the vlm's own. Another VLM, with a language tower of the same shapes, gives its vision tower, projector,
+    # processor and export layout in its place.
+    vision: str | None = None
 
 
 class Ranges(Section):
