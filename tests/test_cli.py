@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from vlmmerge import __version__
 from vlmmerge.cli import COMMANDS
-from vlmmerge.evalsets import load
+from vlmmerge.evalsets import find_evalsets, load
 from vlmmerge.journal import read_journal
 from vlmmerge.mergekit import read_mergekit
 from vlmmerge.ratios import fixed_ratios
@@ -319,8 +319,7 @@ def test_evaluate_tells_what_it_cannot_do(cli: "Cli", parents: Path, tmp_path: P
         return done.message
 
     assert message("--evalset", "ja-scene") == (
-        'error: no evalset "ja-scene"; there are ja-scenes, ja-vg-vqa-500, ja-vlm-bench-in-the-wild\n'
-        "hint: `vlmmerge evalsets` lists them"
+        f'error: no evalset "ja-scene"; there are {", ".join(find_evalsets())}\nhint: `vlmmerge evalsets` lists them'
     )
     assert message("--evalset", "ja-scenes:test").startswith('error: no split "test" in ja-scenes; there are search, ')
     unknown = message("--evalset", "ja-scenes", "--samples", 1, "--metric", "cidr")
@@ -404,7 +403,7 @@ def test_evalsets_lists_what_there_is(cli: "Cli") -> None:
     assert json.loads(one.out)["ja-scenes"]["splits"]["held_out"]["num_samples"] == 512
     done = cli.run("evalsets", "nope")
     assert (done.status, done.message) == (
-        1, 'error: no evalset "nope"; there are ja-scenes, ja-vg-vqa-500, ja-vlm-bench-in-the-wild\n'
+        1, f'error: no evalset "nope"; there are {", ".join(find_evalsets())}\n'
         "hint: `vlmmerge evalsets` lists them",
     )  # fmt: skip
 

@@ -77,14 +77,12 @@ def test_what_there_is_not_is_told_with_what_there_is() -> None:
     with pytest.raises(EvalsetError) as caught:
         describe("ja-scene")
     assert str(caught.value) == (
-        'no evalset "ja-scene"; there are ja-scenes, ja-vg-vqa-500, ja-vlm-bench-in-the-wild\n'
-        "hint: `vlmmerge evalsets` lists them"
+        f'no evalset "ja-scene"; there are {", ".join(find_evalsets())}\nhint: `vlmmerge evalsets` lists them'
     )
     with pytest.raises(EvalsetError) as caught:
         load("ja-scene", "search")
     assert str(caught.value) == (
-        'no evalset "ja-scene"; there are ja-scenes, ja-vg-vqa-500, ja-vlm-bench-in-the-wild\n'
-        "hint: `vlmmerge evalsets` lists them"
+        f'no evalset "ja-scene"; there are {", ".join(find_evalsets())}\nhint: `vlmmerge evalsets` lists them'
     )
     with pytest.raises(EvalsetError) as caught:
         load("ja-scenes", "test")
