@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import reduce
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from vlmmerge.anatomy.slots import HEAD
 from vlmmerge.anatomy.towers import language_tower, towers
 from vlmmerge.checkpoint import open_checkpoint
 from vlmmerge.errors import CheckpointError, ParentsError
+from vlmmerge.generate.decode import decode
 from vlmmerge.generate.features import check_takes_features, join, look, make_prompt
 from vlmmerge.inspection import describe, inspect
 from vlmmerge.inspection.misfits import FAILS
@@ -646,6 +648,23 @@ def longer(prompt: dict[str, Tensor]) -> dict[str, Tensor]:
     return {**prompt, **grown, "pixel_values": -prompt["pixel_values"]}
 
 
+def of_two_pictures(prompt: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Another picture before the question."""
+    num_tokens = prompt["input_ids"].shape[1]
+    again = [*range(num_tokens - len(QUESTION) + 1), *range(1, num_tokens)]
+    per_token = {name for name, value in prompt.items() if value.shape == prompt["input_ids"].shape}
+    # Some families have a picture's tiles before their pixels, with the samples in front.
+    dimension = int(prompt["pixel_values"].ndim == 5 and "image_sizes" not in prompt)
+    doubled = {
+        name: value[:, again] if name in per_token else torch.cat([value, value]) for name, value in prompt.items()
+    }
+    pixels = torch.cat([prompt["pixel_values"], prompt["pixel_values"].flip(-1)], dim=dimension)
+    return {**doubled, "pixel_values": pixels}
+
+
+DECODING: list[dict[str, Any]] = [{}, {"num_beams": 3, "repetition_penalty": 1.5}]
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("family", FAMILIES)
 def test_features_computed_once_say_what_the_pictures_say_alone_and_in_a_padded_batch(
@@ -658,11 +677,26 @@ def test_features_computed_once_say_what_the_pictures_say_alone_and_in_a_padded_
         assert str(caught.value).startswith("model: MllamaForConditionalGeneration takes no precomputed picture feat")
         return
     check_takes_features(live, "model")
-    asked = [FAMILIES[family]().prompt, longer(FAMILIES[family]().prompt)]
-    settings = {"max_new_tokens": 8, "do_sample": False, "pad_token_id": PAD, "eos_token_id": None}
-    wanted = [live.generate(**prompt, **settings)[0, -8:].tolist() for prompt in asked]
-    assert wanted[0] != wanted[1]
-    prompts = [make_prompt(prompt, look(live, prompt)) for prompt in asked]
-    alone = [live.generate(**join([prompt], PAD), **settings)[0, -8:].tolist() for prompt in prompts]
-    together = live.generate(**join(prompts, PAD), **settings)[:, -8:].tolist()
-    assert alone == wanted and together == wanted
+    prompt = FAMILIES[family]().prompt
+    asked = [prompt, longer(prompt), of_two_pictures(prompt), longer(of_two_pictures(prompt))]
+    prompts = [make_prompt(each, look(live, each)) for each in asked]
+    for decoding in DECODING:
+        settings = {"max_new_tokens": 8, "pad_token_id": PAD, "eos_token_id": None, **decoding}
+        endless = [plain_tokens(live, each, settings).tolist() for each in asked]
+        settings["eos_token_id"] = max(chain(*endless), key=lambda end: len({len(cut(said, end)) for said in endless}))
+        wanted = [cut(plain_tokens(live, each, settings).tolist(), settings["eos_token_id"]) for each in asked]
+        assert decoding or len({len(tokens) for tokens in wanted}) > 1, "rows end one after the other"
+        alone = [decode(live, join([prompt]), settings)[0].tolist() for prompt in prompts]
+        assert [cut(tokens, settings["eos_token_id"]) for tokens in alone] == wanted
+        together = [tokens.tolist() for tokens in decode(live, join(prompts * 3), settings)]
+        assert [cut(tokens, settings["eos_token_id"]) for tokens in together] == wanted * 3
+
+
+def plain_tokens(model: Any, prompt: dict[str, Tensor], settings: dict[str, Any]) -> Tensor:
+    """What transformers alone says of pixels."""
+    return model.generate(**prompt, **settings, do_sample=False)[0, prompt["input_ids"].shape[1] :]
+
+
+def cut(tokens: list[int], end: int) -> list[int]:
+    """Tokens up to the one that ends an answer; beams repeat that."""
+    return tokens[: tokens.index(end) + 1] if end in tokens else tokens

@@ -1,5 +1,6 @@
 """generate.py: answers from kept features are those of plain transformers from pixels, in batches of any size."""
 
+import copy
 import io
 import os
 import random
@@ -23,6 +24,7 @@ from transformers import (
 from vlmmerge.errors import CheckpointError, EvalsetError
 from vlmmerge.evalsets import Sample, load
 from vlmmerge.generate import LiveVlm, chat
+from vlmmerge.generate.chat import as_answer, template_arguments
 from vlmmerge.generate.pictures import MAX_PIXELS, read_images, read_picture_file
 from vlmmerge.recipe import Generate
 
@@ -50,15 +52,15 @@ def samples() -> list[Sample]:
     return load("ja-scenes", "search_questions", 12) + load("ja-scenes", "search_english", 4)
 
 
-def plain_answers(folder: Path, samples: list[Sample], settings: Generate) -> list[str]:
-    """What transformers alone says, one sample at a time, from pixels."""
+def plain_answers(folder: Path, samples: list[Sample], settings: Generate, **arguments: Any) -> list[str]:
+    """What transformers alone says, one sample at a time, from pixels; `arguments` are of its `generate`."""
     processor: Any = AutoProcessor.from_pretrained(folder)
     model: Any = AutoModelForImageTextToText.from_pretrained(folder)
     answers = []
     for sample in samples:
         inputs = chat(processor, sample, settings)
         assert "pixel_values" in inputs
-        said = model.generate(**inputs, max_new_tokens=settings.max_new_tokens, do_sample=False)
+        said = model.generate(**inputs, max_new_tokens=settings.max_new_tokens, do_sample=False, **arguments)
         answers.append(processor.tokenizer.decode(said[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
     return [answer.strip() for answer in answers]
 
@@ -69,6 +71,75 @@ def test_answers_from_features_are_those_of_plain_transformers_from_pixels(
     answers = vlm.answer(vlm.prepare(samples))
     assert answers == plain_answers(parents / "vlm", samples, SETTINGS)
     assert len(set(answers)) > len(samples) // 2, "the parents' answers should depend on picture and question"
+
+
+@pytest.mark.parametrize(
+    ("settings", "arguments"),
+    [
+        ({"repetition_penalty": 1.3}, {"repetition_penalty": 1.3}),
+        ({"beams": 3}, {"num_beams": 3}),
+        (
+            {"protocol": "evovlm-jp", "max_new_tokens": 8, "system": "はい。"},
+            {"num_beams": 5, "repetition_penalty": 1.5},
+        ),
+    ],
+)
+def test_beams_and_penalties_are_those_of_plain_transformers_in_batches_of_1_and_of_64(
+    parents: Path, samples: list[Sample], settings: dict[str, Any], arguments: dict[str, Any]
+) -> None:
+    vlm = LiveVlm(parents / "vlm", Generate(**{"max_new_tokens": 8} | settings))
+    prompts = vlm.prepare(samples[:8] + samples[-2:])
+    plain = plain_answers(parents / "vlm", samples[:8] + samples[-2:], vlm.settings, **arguments)
+    assert vlm.answer(prompts) == plain != LiveVlm(parents / "vlm", SETTINGS).answer(prompts)
+    assert [vlm.answer([prompt])[0] for prompt in prompts] == plain
+
+
+def test_an_answer_ends_before_a_stop_string_and_the_others_go_on(
+    parents: Path, vlm: LiveVlm, samples: list[Sample]
+) -> None:
+    prompts = vlm.prepare(samples)
+    plain = vlm.answer(prompts)
+    stop = next(answer for answer in plain if len(answer) > 4)[2:4]
+    wanted = [answer.split(stop)[0].strip() for answer in plain]
+    for beams in (1, 2):
+        stopping = LiveVlm(parents / "vlm", SETTINGS.model_copy(update={"stop": (stop,), "beams": beams}))
+        answers = stopping.answer(prompts)
+        assert not any(stop in answer for answer in answers)
+        assert beams > 1 or answers == wanted != plain
+
+
+def test_a_protocol_sets_what_the_recipe_does_not_say() -> None:
+    published = Generate(protocol="evovlm-jp")
+    assert (published.beams, published.repetition_penalty, published.max_new_tokens) == (5, 1.5, 512)
+    assert published.system == (
+        "あなたは役立つ、偏見がなく、検閲されていないアシスタントです。与えられた画像を下に、質問に答えてください。"
+    )
+    own = Generate(protocol="evovlm-jp", system=None, beams=2)
+    assert (own.system, own.beams, own.repetition_penalty) == (None, 2, 1.5)
+    assert Generate(**published.model_dump()) == published
+    assert Generate(protocol="greedy") == Generate()
+
+
+def test_a_template_that_knows_thinking_is_asked_for_none_and_thoughts_are_no_answer(vlm: LiveVlm) -> None:
+    processor = copy.copy(vlm.processor)
+    assert "think" not in template_arguments(processor)
+    processor.chat_template += "{% if enable_thinking is defined and not enable_thinking %}はい。{% endif %}"
+    said = processor.tokenizer.decode(
+        chat(processor, sample_of(picture_file(Image.new("RGB", (9, 9)))), SETTINGS)["input_ids"][0]
+    )
+    assert said.endswith("[/INST]はい。")
+    assert as_answer("赤? 青? </think>\n\n赤です。", SETTINGS) == "赤です。"
+    assert as_answer(" <think>赤? 青?", SETTINGS) == ""
+
+
+def test_padding_is_not_counted_as_said(parents: Path, samples: list[Sample], tmp_path: Path) -> None:
+    """Padded with the token that ends answers, rows were penalised for ending, by how much they were padded."""
+    settings = SETTINGS.model_copy(update={"repetition_penalty": 1.5, "max_new_tokens": 24})
+    vlm = LiveVlm(parents / "vlm", settings)
+    vlm.processor.tokenizer.pad_token = None
+    prompts = vlm.prepare(samples)
+    assert len({len(prompt.token_ids) for prompt in prompts}) > 1
+    assert vlm.answer(prompts) == [vlm.answer([prompt])[0] for prompt in prompts]
 
 
 def write_llava_next(parents: Path, folder: Path) -> Path:

@@ -159,9 +159,16 @@ messages = [
 inputs = processor.apply_chat_template(
     messages, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
 ).to(model.device, model.dtype)
-answer = model.generate(**inputs, max_new_tokens={plan.recipe.generate.max_new_tokens}, do_sample=False)
+answer = model.generate(**inputs, {_decoding(plan)}do_sample=False)
 print(processor.decode(answer[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
 ```"""
+
+
+def _decoding(plan: Plan) -> str:
+    settings = plan.recipe.generate
+    beams = f"num_beams={settings.beams}, " if settings.beams > 1 else ""
+    penalty = f"repetition_penalty={settings.repetition_penalty}, " if settings.repetition_penalty != 1 else ""
+    return f"max_new_tokens={settings.max_new_tokens}, {beams}{penalty}"
 
 
 def _ratios(plan: Plan, ratios: Ratios) -> str:

@@ -77,12 +77,15 @@ def make_prompt(inputs: Mapping[str, Tensor], seen: Any) -> Prompt:
     )
 
 
-def join(prompts: Sequence[Prompt], pad: int) -> dict[str, Any]:
+def join(prompts: Sequence[Prompt]) -> dict[str, Any]:
     """Make a batch for `generate`, padded on the left.
+
+    A row is filled up with its own last token, which nothing attends to. A padding token would be one more that a
+    repetition penalty counts as said: answers would depend on the batch, and where the padding is the token that ends
+    answers, they would not end.
 
     Args:
         prompts: At least one, of one model and processor.
-        pad: The token that fills up.
 
     Returns:
         `input_ids` and `attention_mask` of shape (prompts, longest), `mm_encoder_outputs`, and what else the model
@@ -90,20 +93,24 @@ def join(prompts: Sequence[Prompt], pad: int) -> dict[str, Any]:
     """
     width = max(len(prompt.token_ids) for prompt in prompts)
     batch: dict[str, Any] = {
-        "input_ids": _padded([prompt.token_ids for prompt in prompts], width, pad),
-        "attention_mask": _padded([torch.ones_like(prompt.token_ids) for prompt in prompts], width, 0),
+        "input_ids": _padded(
+            [prompt.token_ids for prompt in prompts], width, [prompt.token_ids[-1] for prompt in prompts]
+        ),
+        "attention_mask": _padded([torch.ones_like(prompt.token_ids) for prompt in prompts], width),
         "mm_encoder_outputs": {"image": _join_seen([prompt.seen for prompt in prompts])},
     }
     for name in prompts[0].of_tokens:
-        batch[name] = _padded([prompt.of_tokens[name] for prompt in prompts], width, 0)
+        batch[name] = _padded([prompt.of_tokens[name] for prompt in prompts], width)
     for name in prompts[0].of_picture:
         batch[name] = torch.cat([prompt.of_picture[name] for prompt in prompts])
     return batch
 
 
-def _padded(rows: Sequence[Tensor], width: int, filler: int) -> Tensor:
-    padded = rows[0].new_full((len(rows), width), filler)
+def _padded(rows: Sequence[Tensor], width: int, fillers: Sequence[Any] | None = None) -> Tensor:
+    """Rows in one tensor, each at the right; at their left zeros, or each row's own filler."""
+    padded = rows[0].new_zeros((len(rows), width))
     for number, row in enumerate(rows):
+        padded[number, : width - len(row)] = fillers[number] if fillers else 0
         padded[number, width - len(row) :] = row
     return padded
 

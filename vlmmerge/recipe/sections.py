@@ -6,7 +6,7 @@ Knows nothing of files, nor of what one key cannot tell alone (`reading.py`).
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from vlmmerge.recipe.faults import Sections
 from vlmmerge.recipe.values import (
@@ -126,15 +126,43 @@ class Evalset(Section):
         return {name: choice for name, choice in self if choice is not None}
 
 
+# What a protocol sets; the recipe's own keys come before it.
+# Source of evovlm-jp: Akiba 2024, https://arxiv.org/abs/2403.13187, and the code published with it.
+PROTOCOLS: dict[str, dict[str, Any]] = {
+    "greedy": {},
+    "evovlm-jp": {
+        "system": "あなたは役立つ、偏見がなく、検閲されていないアシスタントです。"
+        "与えられた画像を下に、質問に答えてください。",
+        "max_new_tokens": 512,
+        "beams": 5,
+        "repetition_penalty": 1.5,
+    },
+}
+
+
 class Generate(Section):
     """How a candidate is asked."""
 
+    # The fastest, and what most evaluations do. `evovlm-jp`: as the published scores were made.
+    protocol: Literal["greedy", "evovlm-jp"] = "greedy"
     question: str | None = None  # each sample's own question
     system: str | None = None  # whatever the parent's chat template does by itself
     max_new_tokens: AtLeast1 = 64  # room for one or two Japanese sentences, as captions and short answers are
+    beams: AtLeast1 = 1  # greedy: five beams take five times the work
+    # None: what a model says is its own. This is not the checkpoint's, so that all models are asked the same way.
+    repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
+    # An answer ends where the model ends it. (Not strict: after a validator of the whole, pydantic wants no list here.)
+    stop: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False)] = ()
     batch_size: AtLeast1 = 64  # enough short answers to keep a GPU busy; it never moves a score
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # as the vlm parent was saved, since that ships
     device: str = "auto"  # the GPU where there is one
+
+    @model_validator(mode="before")
+    @classmethod
+    def _follow_protocol(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or not isinstance(given.get("protocol"), str):
+            return given
+        return {**PROTOCOLS.get(given["protocol"], {}), **given}
 
 
 class Score(Section):

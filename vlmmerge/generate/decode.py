@@ -1,0 +1,106 @@
+"""From a batch to tokens, as transformers' `generate` gives them, and sooner.
+
+Knows what a model and its `generate` take. Does not know texts, pictures, nor a model family's name.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Ends a row once its text has a stop string, as a stopping criterion of transformers.
+
+    transformers' own wants a tokenizer that knows the Latin alphabet.
+
+    Args:
+        tokenizer: Of the model.
+        strings: At least one, not empty.
+        num_prompt_tokens: Where the answers begin.
+    """
+
+    tokenizer: Any
+    strings: tuple[str, ...]
+    num_prompt_tokens: int
+
+    def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
+        texts = self.tokenizer.batch_decode(input_ids[:, self.num_prompt_tokens :], skip_special_tokens=True)
+        return torch.tensor([any(stop in text for stop in self.strings) for text in texts], device=input_ids.device)
+
+
+def decode(model: Any, batch: Mapping[str, Any], arguments: Mapping[str, Any]) -> list[Tensor]:
+    """Let a model go on from a batch, without sampling.
+
+    Args:
+        model: Takes precomputed features.
+        batch: As `features.join` makes it: (rows, longest), padded on the left.
+        arguments: Of `generate`, which these are passed to; with `num_beams` 1 rows that are done leave the batch.
+
+    Returns:
+        Each row's new tokens, (length,), the one that ended it among them; the padding after that may be there, too.
+    """
+    greedy = {"custom_generate": decode_greedily} if arguments.get("num_beams", 1) == 1 else {}
+    sequences = model.generate(**batch, **arguments, **greedy, do_sample=False)
+    return [row[batch["input_ids"].shape[1] :] for row in sequences]
+
+
+def decode_greedily(
+    model: Any,
+    input_ids: Tensor,
+    logits_processor: Any,
+    stopping_criteria: Callable[[Tensor, Any], Tensor],
+    generation_config: Any,
+    synced_gpus: bool = False,
+    **model_kwargs: Any,
+) -> list[Tensor]:
+    """Choose the likeliest token again and again; a row that is done leaves the batch.
+
+    The loop of transformers' `generate`, which calls it with all that it prepared (`custom_generate`). There, rows that
+    are done are computed to the end of the longest.
+
+    Returns:
+        Each row's tokens, the prompt's first.
+    """
+    for processor in logits_processor:
+        if isinstance(getattr(processor, "prompt_ignore_length", None), Tensor):
+            processor.prompt_ignore_length = None  # of rows that may leave; and padding says nothing new (`join`)
+    done: list[Tensor] = [input_ids[:0]] * len(input_ids)
+    rows = torch.arange(len(input_ids), device=input_ids.device)
+    outputs = model._prefill(input_ids, generation_config, model_kwargs)
+    with model._optimize_model_for_decode():
+        while True:
+            model_kwargs = model._update_model_kwargs_for_generation(outputs, model_kwargs)
+            scores = logits_processor(input_ids, outputs.logits[:, -1].to(torch.float32, copy=True))
+            del outputs  # a prefill's are large
+            input_ids = torch.cat([input_ids, scores.argmax(dim=-1, keepdim=True)], dim=1)
+            is_done = stopping_criteria(input_ids, None)
+            for number in is_done.nonzero()[:, 0].tolist():
+                done[rows[number]] = input_ids[number]
+            kept = (~is_done).nonzero()[:, 0]
+            if not len(kept):
+                return done
+            if len(kept) < len(rows):
+                rows, input_ids, model_kwargs = rows[kept], input_ids[kept], _select(model_kwargs, kept, len(rows))
+            inputs = model.prepare_inputs_for_generation(input_ids, next_sequence_length=1, **model_kwargs)
+            outputs = model(**inputs, return_dict=True)
+
+
+def _select(model_kwargs: dict[str, Any], kept: Tensor, num_rows: int) -> dict[str, Any]:
+    """What is left for the rows that are kept: what is of rows has them first, but for positions of three dimensions.
+
+    The cache is changed in place.
+    """
+    model_kwargs["past_key_values"].reorder_cache(kept)
+    selected = dict(model_kwargs)
+    for name, value in model_kwargs.items():
+        if isinstance(value, Tensor) and name == "position_ids":
+            # One set of positions for all rows, (1, length), is left as it is.
+            dimension = value.ndim - 2
+            selected[name] = value.index_select(dimension, kept) if value.shape[dimension] == num_rows else value
+        elif isinstance(value, Tensor) and value.ndim and value.shape[0] == num_rows:
+            selected[name] = value[kept]
+    return selected
