@@ -180,6 +180,7 @@ def test_a_recipe_dumps_as_plain_values_without_warnings_and_comes_back(
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
+        ({"generate.stop": [""]}, 'generate.stop: wanted a list of texts, none of them empty, found [""]'),
         ({"search.evaluatons": 3}, 'search.evaluatons: unknown key (did you mean "evaluations"?)'),
         ({"seed": 3}, "seed: unknown key (did you mean blend.seed or search.seed?)"),
         ({"score.xyz": 3}, "score.xyz: unknown key; the keys here are objective, report"),

@@ -24,6 +24,7 @@ from vlmmerge.recipe.values import (
     Range,
     Rescale,
     Split,
+    Texts,
     Weight,
 )
 
@@ -151,8 +152,7 @@ class Generate(Section):
     beams: AtLeast1 = 1  # greedy: five beams take five times the work
     # None: what a model says is its own. This is not the checkpoint's, so that all models are asked the same way.
     repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
-    # An answer ends where the model ends it. (Not strict: after a validator of the whole, pydantic wants no list here.)
-    stop: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False)] = ()
+    stop: Texts = ()  # an answer ends where the model ends it
     batch_size: AtLeast1 = 64  # enough short answers to keep a GPU busy; it never moves a score
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # as the vlm parent was saved, since that ships
     device: str = "auto"  # the GPU where there is one

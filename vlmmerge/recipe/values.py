@@ -68,6 +68,10 @@ def _is_depth(value: Any) -> bool:
     return len(value) == 1 and all(name in least and type(n) is int and n >= least[name] for name, n in value.items())
 
 
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(each, str) and each for each in value)
+
+
 AtLeast0 = Annotated[int, Field(ge=0)]
 AtLeast1 = Annotated[int, Field(ge=1)]
 # Values of more than one form: pydantic's own unions would tell one slip once for each form.
@@ -119,3 +123,4 @@ Population = Annotated[
     Literal["auto"] | int,
     must("auto or an integer of at least 2", lambda value: value == "auto" or (type(value) is int and value >= 2)),
 ]
+Texts = Annotated[tuple[str, ...], must("a list of texts, none of them empty", _is_texts, tuple)]
