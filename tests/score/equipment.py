@@ -1,16 +1,21 @@
-"""What some metrics need beside texts, for the tests of all metrics: a picture and a CLIP, made once a process."""
+"""What some metrics need beside texts, for the tests of all metrics: a picture, a CLIP and a judge, made once."""
 
+import atexit
 import functools
 import io
 import tempfile
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
 
-from vlmmerge.score import Targets
+from tests.score.judge.fakejudge import serving
+from vlmmerge.score import Judge, Targets
 
-_FOLDER = tempfile.TemporaryDirectory()  # lives as long as the process
+_LASTING = ExitStack()  # as long as the process
+atexit.register(_LASTING.close)
+_FOLDER = Path(_LASTING.enter_context(tempfile.TemporaryDirectory()))
 
 
 @functools.cache
@@ -18,12 +23,19 @@ def clip_folder() -> str:
     from tests.score.tinyclip import write_clip  # who needs no model does not wait for transformers
 
     # A seed by which texts of the tests lie on the picture's side: about half of them would score 0.
-    return str(write_clip(Path(_FOLDER.name) / "clip", seed=3))
+    return str(write_clip(_FOLDER / "clip", seed=3))
+
+
+@functools.cache
+def judge() -> Judge:
+    server = _LASTING.enter_context(serving())
+    return Judge(server.url, "tiny", cache=_FOLDER / "judgements", first_wait=0.01)
 
 
 def equipped(targets: Targets) -> Targets:
     """The targets, with whatever any metric needs; all samples have one picture."""
-    return replace(targets, images=((picture("red"),),) * len(targets.references), clip=clip_folder())
+    images = ((picture("red"),),) * len(targets.references)
+    return replace(targets, images=images, clip=clip_folder(), judge=judge())
 
 
 def picture(colour: str) -> bytes:

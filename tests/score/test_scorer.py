@@ -10,7 +10,18 @@ REFERENCES = (("犬が走る", "犬"), ("猫が眠る", "猫"), ("鳥が飛ぶ",
 
 
 def test_the_metrics_are_these():
-    assert list(METRICS) == ["cider", "rouge_l", "chrf", "exact", "japanese", "facts", "clipscore", "refclipscore"]
+    assert list(METRICS) == [
+        "cider",
+        "rouge_l",
+        "chrf",
+        "exact",
+        "japanese",
+        "facts",
+        "clipscore",
+        "refclipscore",
+        "judge",
+        "judge_heron",
+    ]
 
 
 def test_scores_come_in_the_order_of_the_names_each_once():
@@ -23,7 +34,7 @@ def test_all_unknown_metrics_are_named_with_the_nearest():
         prepare(["cidr", "rouge_l", "bleurt-20"], Targets(REFERENCES))
     assert str(caught.value) == (
         "unknown metric\n  cidr (did you mean cider?)\n  bleurt-20\n"
-        "hint: known: cider, rouge_l, chrf, exact, japanese, facts, clipscore, refclipscore"
+        "hint: known: cider, rouge_l, chrf, exact, japanese, facts, clipscore, refclipscore, judge, judge_heron"
     )
 
 
@@ -38,7 +49,7 @@ def test_a_sample_without_a_reference_is_an_error(name):
         prepare([name], Targets((("犬",), (), (" ", ""))))
     assert str(caught.value) == (
         f"`{name}` needs a reference for every sample: 2 of 3 have none\n  samples 1, 2 (counted from 0)\n"
-        "hint: `japanese` and `facts` need no references"
+        "hint: `japanese`, `facts` and `clipscore` need no references"
     )
 
 

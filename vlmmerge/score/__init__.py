@@ -5,12 +5,14 @@ Knows answers and what they are measured against; knows nothing of the model tha
 """
 
 from vlmmerge.score.cider import DocumentFrequency, document_frequency
+from vlmmerge.score.judge import Judge
 from vlmmerge.score.metric import Metric, Score, Targets
 from vlmmerge.score.scorer import METRICS, Scorer, objective, paired_difference, possible, prepare
 
 __all__ = [
     "METRICS",
     "DocumentFrequency",
+    "Judge",
     "Metric",
     "Score",
     "Scorer",

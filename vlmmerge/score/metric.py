@@ -18,6 +18,7 @@ from vlmmerge.score.segment import DEFAULT_SEGMENTER
 
 if TYPE_CHECKING:
     from vlmmerge.score.cider import DocumentFrequency
+    from vlmmerge.score.judge import Judge
 
 Array = NDArray[np.float64]
 Combine = Callable[[Array, int], Array]
@@ -37,7 +38,9 @@ class Targets:
         facts: Each sample's fact phrases; None where the evalset has none.
         documents: Frozen document frequencies for `cider`; None counts them in the references given here.
         fact_vocabulary: Every fact phrase of the whole evalset; None takes those of the samples given here.
+        contexts: What each sample's pictures show, in words that only a judge gets to see; None where it is not known.
         clip: Folder or hub id of a CLIP-like model; None where there is none.
+        judge: Whom to ask for marks; None for nobody.
         segmenter: What makes words of text, "unidic-lite" or "ipadic".
     """
 
@@ -48,7 +51,9 @@ class Targets:
     facts: tuple[tuple[str, ...], ...] | None = None
     documents: "DocumentFrequency | None" = None
     fact_vocabulary: tuple[str, ...] | None = None
+    contexts: tuple[str, ...] | None = None
     clip: str | None = None
+    judge: "Judge | None" = None
     segmenter: str = DEFAULT_SEGMENTER
 
 
@@ -157,7 +162,7 @@ def check_references(targets: Targets, metric: str) -> None:
         raise ScoreError(
             f"`{metric}` needs a reference for every sample: {len(bare)} of {len(targets.references)} have none",
             details=[f"samples {shown} (counted from 0)"],
-            hint="`japanese` and `facts` need no references",
+            hint="`japanese`, `facts` and `clipscore` need no references",
         )
 
 

@@ -18,6 +18,7 @@ from vlmmerge.score.clipscore import CLIPSCORE, REFCLIPSCORE
 from vlmmerge.score.exact import EXACT
 from vlmmerge.score.facts import FACTS
 from vlmmerge.score.japanese import JAPANESE
+from vlmmerge.score.judge import JUDGE, JUDGE_HERON
 from vlmmerge.score.metric import Metric, Prepared, Score, Targets
 from vlmmerge.score.rouge import ROUGE_L
 from vlmmerge.score.statistics import combine_all, combine_each, interval, paired_interval
@@ -134,4 +135,6 @@ METRICS: dict[str, Metric] = {
     "facts": FACTS,
     "clipscore": CLIPSCORE,
     "refclipscore": REFCLIPSCORE,
+    "judge": JUDGE,
+    "judge_heron": JUDGE_HERON,
 }
