@@ -13,7 +13,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from vlmmerge.evalsets import load
+from vlmmerge.evalsets import find_evalsets, load
+from vlmmerge.score import DocumentFrequency, Targets, prepare
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "evalsets" / "ja-photos"
@@ -158,3 +159,15 @@ def test_every_split_loads_with_the_number_of_samples_its_manifest_tells(split: 
     samples = load("ja-photos", split + suffix)
     assert len(samples) == manifest["splits"][split + suffix]["num_samples"]
     assert all(sample.references for sample in samples)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_caption_of_the_picture_scores_far_above_a_caption_of_another(split: str) -> None:
+    """Captions that each tell of another detail agree on nothing, and then no answer scores: this set's once did."""
+    samples = load("ja-photos", split)
+    documents = DocumentFrequency.from_json(str(find_evalsets()["ja-photos"].document_frequency))
+    scorer = prepare(["cider"], Targets(tuple(sample.references[1:] for sample in samples), documents=documents))
+    captions = [sample.references[0] for sample in samples]
+    right = scorer.score(captions, intervals=False)["cider"].value
+    wrong = scorer.score(captions[1:] + captions[:1], intervals=False)["cider"].value
+    assert right > 0.5 and wrong < 0.1
