@@ -1,0 +1,1 @@
+"""The documents of evalsets/ja-documents: each kind's data, its picture, and the questions that the data answers."""
