@@ -20,7 +20,6 @@ from vlmmerge.recipe.sections import (
     Generate,
     Ranges,
     Recipe,
-    Score,
     Search,
 )
 
@@ -35,7 +34,6 @@ __all__ = [
     "Generate",
     "Ranges",
     "Recipe",
-    "Score",
     "Search",
     "check_names",
     "fingerprint_fields",

@@ -4,7 +4,6 @@ Knows one value at a time. Does not know which section it stands in.
 """
 
 import math
-import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
@@ -56,10 +55,6 @@ def _floats(value: Any) -> Any:
 
 def _pair(value: Any) -> Any:
     return tuple(_floats(value))
-
-
-def _is_url(value: Any) -> bool:
-    return isinstance(value, str) and re.fullmatch(r"https?://[^\s@?#]+", value) is not None
 
 
 def _is_split(value: Any) -> bool:
@@ -129,4 +124,3 @@ Population = Annotated[
     must("auto or an integer of at least 2", lambda value: value == "auto" or (type(value) is int and value >= 2)),
 ]
 Texts = Annotated[tuple[str, ...], must("a list of texts, none of them empty", _is_texts, tuple)]
-Url = Annotated[str, must("an endpoint such as http://localhost:8000/v1", _is_url)]
