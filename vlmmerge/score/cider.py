@@ -7,20 +7,17 @@ The length term counts bigrams, and one-word answers never pass 2.5: for short a
 import hashlib
 import json
 import math
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from vlmmerge.errors import ScoreError
 from vlmmerge.score.metric import Metric, Prepared, Targets, check_references, describe_references, each_sample, mean
-from vlmmerge.score.segment import DEFAULT_SEGMENTER, segmenter_name, words
+from vlmmerge.score.ngrams import NGram, count_ngrams
+from vlmmerge.score.segment import DEFAULT_SEGMENTER, content_words, segmenter_name
 
 MAX_ORDER = 4
 SIGMA = 6.0
-
-NGram = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,7 @@ class DocumentFrequency:
     @classmethod
     def build(cls, references: Iterable[Iterable[Sequence[str]]], segmenter: str) -> "DocumentFrequency":
         """Count n-grams over samples; each sample is its segmented references."""
-        samples = [{ngram for text in sample for ngram in _count_ngrams(text)} for sample in references]
+        samples = [{ngram for text in sample for ngram in count_ngrams(text, MAX_ORDER)} for sample in references]
         counts = Counter(ngram for sample in samples for ngram in sample)
         return cls(len(samples), {ngram: count for ngram, count in counts.items() if count > 1}, segmenter)
 
@@ -81,25 +78,6 @@ def document_frequency(references: Iterable[Iterable[str]], segmenter: str = DEF
     return DocumentFrequency.build(segmented, segmenter_name(segmenter))
 
 
-@lru_cache(maxsize=2**16)
-def content_words(text: str, segmenter: str = DEFAULT_SEGMENTER) -> tuple[str, ...]:
-    """Segment after NFKC and drop punctuation.
-
-    >>> content_words("犬が、走る。")
-    ('犬', 'が', '走る')
-    """
-    return tuple(word for word in words(unicodedata.normalize("NFKC", text), segmenter) if not is_punctuation(word))
-
-
-def is_punctuation(word: str) -> bool:
-    """True for one punctuation character, or one repeated (`...`); ・ joins the parts of a name and is a word.
-
-    >>> [is_punctuation(word) for word in ("。", "...", "・", "犬")]
-    [True, True, False, False]
-    """
-    return word != "・" and unicodedata.category(word[0])[0] == "P" and word == word[0] * len(word)
-
-
 def cider_d(answer: Sequence[str], references: Sequence[Sequence[str]], documents: DocumentFrequency) -> float:
     """CIDEr-D of one segmented answer against one sample's segmented references, 0 to 10.
 
@@ -119,18 +97,13 @@ class _Vector:
     num_bigrams: int
 
 
-def _count_ngrams(words: Sequence[str]) -> Counter[NGram]:
-    words = tuple(words)
-    starts = ((start, order) for order in range(1, MAX_ORDER + 1) for start in range(len(words) - order + 1))
-    return Counter(words[start : start + order] for start, order in starts)
-
-
 def _weigher(documents: DocumentFrequency) -> Callable[[Sequence[str]], _Vector]:
     log_documents = math.log(documents.num_documents)
     idf = {ngram: log_documents - math.log(count) for ngram, count in documents.counts.items()}
 
     def weigh(words: Sequence[str]) -> _Vector:
-        weights = {ngram: count * idf.get(ngram, log_documents) for ngram, count in _count_ngrams(words).items()}
+        counts = count_ngrams(words, MAX_ORDER)
+        weights = {ngram: count * idf.get(ngram, log_documents) for ngram, count in counts.items()}
         squares = [0.0] * MAX_ORDER
         for ngram, weight in weights.items():
             squares[len(ngram) - 1] += weight * weight
@@ -146,10 +119,9 @@ def _compare(answer: _Vector, references: Sequence[_Vector]) -> float:
 def _similarity(answer: _Vector, reference: _Vector) -> float:
     dots = [0.0] * MAX_ORDER
     # In the answer's own order: a set's order changes from process to process, and the last bit of the sum with it.
-    for ngram, weight in answer.weights.items():
-        wanted = reference.weights.get(ngram)
-        if wanted is not None:
-            dots[len(ngram) - 1] += min(weight, wanted) * wanted
+    for ngram in filter(reference.weights.__contains__, answer.weights):
+        wanted = reference.weights[ngram]
+        dots[len(ngram) - 1] += min(answer.weights[ngram], wanted) * wanted
     norms = (mine * theirs for mine, theirs in zip(answer.norms, reference.norms, strict=True))
     cosines = [dot / norm if norm else 0.0 for dot, norm in zip(dots, norms, strict=True)]
     length_penalty = math.exp(-((answer.num_bigrams - reference.num_bigrams) ** 2) / (2 * SIGMA**2))

@@ -41,7 +41,7 @@ class Targets:
         contexts: What each sample's pictures show, in words that only a judge gets to see; None where it is not known.
         clip: Folder or hub id of a CLIP-like model; None where there is none.
         judge: Whom to ask for marks; None for nobody.
-        segmenter: What makes words of text, "unidic-lite" or "ipadic".
+        segmenter: What makes words of text, a key of segment.py's `SEGMENTERS`.
     """
 
     references: tuple[tuple[str, ...], ...]
