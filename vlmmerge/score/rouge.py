@@ -1,18 +1,29 @@
-"""ROUGE-L for Japanese: the longest run of words that answer and reference share in order, gaps allowed.
+"""ROUGE-1, ROUGE-2 and ROUGE-L for Japanese: words, pairs of words, and words in order that answer and reference share.
 
-Knows the published preprocessing for Japanese: no emoji, neologdn, MeCab words. It rewards terse answers in the
-references' style, so it is reported beside other metrics and never alone.
+Knows the published preprocessing for Japanese: no emoji, neologdn, MeCab words. They reward terse answers in the
+references' style, so they are reported beside other metrics and never alone.
 """
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib import metadata
 
 import neologdn
 
-from vlmmerge.score.metric import Metric, Prepared, Targets, check_references, describe_references, each_sample, mean
+from vlmmerge.score.metric import (
+    Metric,
+    Prepared,
+    Reference,
+    Targets,
+    check_references,
+    describe_references,
+    each_sample,
+    mean,
+)
+from vlmmerge.score.ngrams import NGram, ngrams
 from vlmmerge.score.segment import DEFAULT_SEGMENTER, readable, segmenter_name, words
 
 # The characters that Unicode calls emoji, digits apart, and the dingbats 2702 to 27B0; beyond the first plane the
@@ -38,63 +49,101 @@ def rouge_words(text: str, segmenter: str = DEFAULT_SEGMENTER) -> tuple[str, ...
     return words(" ".join(text.split()), segmenter)
 
 
+def rouge_n(answer: Sequence[str], reference: Sequence[str], order: int) -> float:
+    """F1 of the n-grams of two segmented texts, 0 to 1.
+
+    Source: Lin 2004, ROUGE: A Package for Automatic Evaluation of Summaries, section 2, as an F-score with beta 1,
+    https://aclanthology.org/W04-1013/
+
+    >>> rouge_n(["a", "b", "c"], ["a", "x", "c"], 1)
+    0.6666666666666666
+    """
+    return _overlap(answer, _count(reference, order), order)
+
+
 def rouge_l(answer: Sequence[str], reference: Sequence[str]) -> float:
     """F1 of the longest common subsequence of two segmented texts, 0 to 1.
 
-    Source: Lin 2004, ROUGE: A Package for Automatic Evaluation of Summaries, section 3.1, with beta 1,
-    https://aclanthology.org/W04-1013/
+    Source: Lin 2004, as above, section 3.1
 
     >>> rouge_l(["a", "b", "c"], ["a", "x", "c"])
     0.6666666666666666
     """
-    return _f1(answer, _Reference.of(reference))
+    return _subsequence(answer, _Places.of(reference))
+
+
+def _count(text: Sequence[str], order: int) -> Counter[NGram]:
+    return Counter(ngrams(text, order))
+
+
+def _overlap(answer: Sequence[str], wanted: Counter[NGram], order: int) -> float:
+    said = _count(answer, order)
+    num_shared = sum(min(said[ngram], wanted[ngram]) for ngram in wanted.keys() & said.keys())
+    return _f1(num_shared, said.total(), wanted.total())
 
 
 @dataclass(frozen=True)
-class _Reference:
+class _Places:
     """A segmented reference: its length, and for each word the places where it stands, as bits."""
 
     length: int
-    places: dict[str, int]
+    bits: dict[str, int]
 
     @classmethod
-    def of(cls, reference: Sequence[str]) -> "_Reference":
-        places: dict[str, int] = {}
+    def of(cls, reference: Sequence[str]) -> "_Places":
+        bits: dict[str, int] = {}
         for place, word in enumerate(reference):
-            places[word] = places.get(word, 0) | 1 << place
-        return cls(len(reference), places)
+            bits[word] = bits.get(word, 0) | 1 << place
+        return cls(len(reference), bits)
 
 
-def _f1(answer: Sequence[str], reference: _Reference) -> float:
-    total = len(answer) + reference.length
-    # 2PR / (P + R) with P = lcs / len(answer) and R = lcs / len(reference).
-    return 2 * _longest_common_subsequence(answer, reference) / total if total else 0.0
+def _subsequence(answer: Sequence[str], reference: _Places) -> float:
+    return _f1(_longest_common_subsequence(answer, reference), len(answer), reference.length)
 
 
-def _longest_common_subsequence(answer: Sequence[str], reference: _Reference) -> int:
+def _longest_common_subsequence(answer: Sequence[str], reference: _Places) -> int:
     """Length of the longest common subsequence, a whole row of the usual table at a time.
 
     Source: Hyyrö 2004, Bit-parallel LCS-length computation revisited, https://api.semanticscholar.org/CorpusID:2758404
     """
     row = every_place = (1 << reference.length) - 1
     for word in answer:
-        matches = row & reference.places.get(word, 0)
+        matches = row & reference.bits.get(word, 0)
         row = (row + matches | row - matches) & every_place
     return reference.length - row.bit_count()
 
 
-def _prepare(targets: Targets) -> Prepared:
-    check_references(targets, "rouge_l")
-    segmenter = targets.segmenter
-    samples = [[_Reference.of(rouge_words(text, segmenter)) for text in sample] for sample in targets.references]
-
-    def best(answer: str, references: Sequence[_Reference]) -> float:
-        answer_words = rouge_words(answer, segmenter)
-        return 100 * max(_f1(answer_words, reference) for reference in references)
-
-    normaliser = f"norm:neologdn-{metadata.version('neologdn')}"
-    signature = (describe_references(targets), normaliser, f"seg:{segmenter_name(segmenter)}")
-    return Prepared(each_sample(best, samples), signature)
+def _f1(num_shared: int, num_said: int, num_wanted: int) -> float:
+    # 2PR / (P + R) with P = shared / said and R = shared / wanted.
+    return 2 * num_shared / (num_said + num_wanted) if num_said + num_wanted else 0.0
 
 
-ROUGE_L = Metric("rouge_l", "F1 of words in order, 0 to 100", 100.0, _prepare, mean)
+def _rouge(
+    name: str,
+    unit: str,
+    best: float | None,
+    read: Callable[[Sequence[str]], Reference],
+    compare: Callable[[Sequence[str], Reference], float],
+) -> Metric:
+    """One metric of the family, from what it reads of a reference's words and how it compares an answer's with that."""
+
+    def prepare(targets: Targets) -> Prepared:
+        check_references(targets, name)
+        segmenter = targets.segmenter
+        samples = [[read(rouge_words(text, segmenter)) for text in sample] for sample in targets.references]
+
+        def best_of(answer: str, references: Sequence[Reference]) -> float:
+            answer_words = rouge_words(answer, segmenter)
+            return 100 * max(compare(answer_words, reference) for reference in references)
+
+        normaliser = f"norm:neologdn-{metadata.version('neologdn')}"
+        signature = (describe_references(targets), normaliser, f"seg:{segmenter_name(segmenter)}")
+        return Prepared(each_sample(best_of, samples), signature)
+
+    return Metric(name, unit, best, prepare, mean)
+
+
+ROUGE_1 = _rouge("rouge_1", "F1 of words, 0 to 100", 100.0, partial(_count, order=1), partial(_overlap, order=1))
+# There is no best value: an answer of one word has no pair of words and scores 0, even if it is the reference.
+ROUGE_2 = _rouge("rouge_2", "F1 of word pairs, 0 to 100", None, partial(_count, order=2), partial(_overlap, order=2))
+ROUGE_L = _rouge("rouge_l", "F1 of words in order, 0 to 100", 100.0, _Places.of, _subsequence)

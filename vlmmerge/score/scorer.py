@@ -12,6 +12,7 @@ import numpy as np
 
 from vlmmerge import __version__
 from vlmmerge.errors import ScoreError
+from vlmmerge.score.bleu import BLEU_1, BLEU_2, BLEU_3, BLEU_4
 from vlmmerge.score.chrf import CHRF
 from vlmmerge.score.cider import CIDER
 from vlmmerge.score.clipscore import CLIPSCORE, REFCLIPSCORE
@@ -20,7 +21,7 @@ from vlmmerge.score.facts import FACTS
 from vlmmerge.score.japanese import JAPANESE
 from vlmmerge.score.judge import JUDGE, JUDGE_HERON
 from vlmmerge.score.metric import Metric, Prepared, Score, Targets
-from vlmmerge.score.rouge import ROUGE_L
+from vlmmerge.score.rouge import ROUGE_1, ROUGE_2, ROUGE_L
 from vlmmerge.score.statistics import combine_all, combine_each, interval, paired_interval
 
 
@@ -78,14 +79,12 @@ def prepare(metric_names: Iterable[str], targets: Targets) -> Scorer:
 
 
 def possible(targets: Targets) -> list[str]:
-    """The metrics that the targets have all that is needed for.
+    """The usual metrics that the targets have all that is needed for: what is scored where nobody chooses.
 
     >>> "facts" in possible(Targets((("犬",),)))
     False
     """
-    return [
-        name for name, metric in METRICS.items() if all(getattr(targets, need) is not None for need in metric.needs)
-    ]
+    return [name for name in USUAL if all(getattr(targets, need) is not None for need in METRICS[name].needs)]
 
 
 def objective(scores: Mapping[str, Score], weights: Mapping[str, float]) -> float:
@@ -126,11 +125,22 @@ def _unknown(name: str) -> str:
     return f"{name} (did you mean {nearest[0]}?)" if nearest else name
 
 
-METRICS: dict[str, Metric] = {
+# Measured against references.
+OF_REFERENCES: dict[str, Metric] = {
     "cider": CIDER,
+    "rouge_1": ROUGE_1,
+    "rouge_2": ROUGE_2,
     "rouge_l": ROUGE_L,
+    "bleu_1": BLEU_1,
+    "bleu_2": BLEU_2,
+    "bleu_3": BLEU_3,
+    "bleu_4": BLEU_4,
     "chrf": CHRF,
     "exact": EXACT,
+}
+
+METRICS: dict[str, Metric] = {
+    **OF_REFERENCES,
     "japanese": JAPANESE,
     "facts": FACTS,
     "clipscore": CLIPSCORE,
@@ -138,3 +148,6 @@ METRICS: dict[str, Metric] = {
     "judge": JUDGE,
     "judge_heron": JUDGE_HERON,
 }
+
+# What is scored where nobody chooses, as far as possible: one metric of a kind.
+USUAL = ("cider", "rouge_l", "chrf", "exact", "japanese", "facts", "clipscore", "refclipscore", "judge", "judge_heron")
