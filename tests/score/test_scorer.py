@@ -34,7 +34,7 @@ def test_all_unknown_metrics_are_named_with_the_nearest():
         prepare(["cidr", "rouge_l", "meteor"], Targets(REFERENCES))
     assert str(caught.value) == (
         "unknown metric\n  cidr (did you mean cider?)\n  meteor\n"
-        f"hint: known: {', '.join(KNOWN)}"
+        f"hint: known: {', '.join(KNOWN)}; and NAME_strict of those that are measured against references"
     )
 
 

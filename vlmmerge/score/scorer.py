@@ -23,6 +23,7 @@ from vlmmerge.score.judge import JUDGE, JUDGE_HERON
 from vlmmerge.score.metric import Metric, Prepared, Score, Targets
 from vlmmerge.score.rouge import ROUGE_1, ROUGE_2, ROUGE_L
 from vlmmerge.score.statistics import combine_all, combine_each, interval, paired_interval
+from vlmmerge.score.strict import SUFFIX, strict
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,9 @@ def prepare(metric_names: Iterable[str], targets: Targets) -> Scorer:
     names = list(dict.fromkeys(metric_names))
     faults = [_unknown(name) for name in names if name not in METRICS]
     if faults:
-        raise ScoreError("unknown metric", details=faults, hint=f"known: {', '.join(METRICS)}")
+        known = [name for name in METRICS if not name.endswith(SUFFIX)]
+        hint = f"known: {', '.join(known)}; and NAME{SUFFIX} of those that are measured against references"
+        raise ScoreError("unknown metric", details=faults, hint=hint)
     if not targets.references:
         raise ScoreError("there are no samples to score")
     return Scorer(len(targets.references), {name: METRICS[name].prepare(targets) for name in names})
@@ -125,7 +128,7 @@ def _unknown(name: str) -> str:
     return f"{name} (did you mean {nearest[0]}?)" if nearest else name
 
 
-# Measured against references.
+# Measured against references; each has a variant `NAME_strict`.
 OF_REFERENCES: dict[str, Metric] = {
     "cider": CIDER,
     "rouge_1": ROUGE_1,
@@ -147,6 +150,7 @@ METRICS: dict[str, Metric] = {
     "refclipscore": REFCLIPSCORE,
     "judge": JUDGE,
     "judge_heron": JUDGE_HERON,
+    **{f"{name}_strict": strict(metric) for name, metric in OF_REFERENCES.items()},
 }
 
 # What is scored where nobody chooses, as far as possible: one metric of a kind.
