@@ -323,9 +323,7 @@ def test_evaluate_tells_what_it_cannot_do(cli: "Cli", parents: Path, tmp_path: P
     )
     assert message("--evalset", "ja-scenes:test").startswith('error: no split "test" in ja-scenes; there are search, ')
     unknown = message("--evalset", "ja-scenes", "--samples", 1, "--metric", "cidr")
-    assert unknown == (
-        "error: unknown metric\n  cidr (did you mean cider?)\nhint: known: cider, rouge_l, chrf, exact, japanese, facts"
-    )
+    assert unknown.startswith("error: unknown metric\n  cidr (did you mean cider?)\nhint: known: cider, ")
     assert message("--evalset", "ja-scenes", "--samples", 600).startswith(
         "error: ja-scenes:held_out has 512 samples, 600 were asked for\nhint: "
     )
