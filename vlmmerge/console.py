@@ -108,6 +108,8 @@ def watch_bytes(name: str, total: int) -> Iterator[Callable[[int], None]]:
 
 def show_table(rows: Sequence[dict[str, Any]], metrics: Sequence[str]) -> None:
     """Held-out scores with 95 % intervals, one row a blend, and by how much the best leads it."""
+    from vlmmerge.exam import told_notes
+
     # No frame and two lines a row, so that five columns of numbers fit into 80 characters.
     table = Table(title="held-out scores with 95 % intervals", title_justify="left", box=SIMPLE_HEAD, show_lines=True)
     table.add_column("blend", min_width=12)
@@ -120,6 +122,8 @@ def show_table(rows: Sequence[dict[str, Any]], metrics: Sequence[str]) -> None:
     OUT.print(table)
     for metric in metrics:
         OUT.print(f"[dim]{rows[-1]['scores'][metric]['signature']}[/]", soft_wrap=True)
+    for note in told_notes({row["name"]: row["scores"] for row in rows}):
+        OUT.print(note, soft_wrap=True, markup=False)
     OUT.print(f"lead: by how much `best` is better in {metrics[0]}, with the interval of a paired bootstrap")
 
 

@@ -3,7 +3,7 @@
 Knows evalsets, prompts and metrics. Does not know whose answers they are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -58,3 +58,17 @@ def passport(score: Score) -> dict[str, Any]:
     """A score as plain values: the number with its interval, size and signature, and notes where there are any."""
     plain = {name: getattr(score, name) for name in ("value", "low", "high", "num_samples", "signature")}
     return plain | ({"notes": list(score.notes)} if score.notes else {})
+
+
+def told_notes(passports: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
+    """The notes of passports by name and metric, a line each.
+
+    >>> told_notes({"vlm": {"judge": {"value": 3.0, "notes": ["1 of 9 is missing"]}, "exact": {"value": 0.0}}})
+    ['vlm, judge: 1 of 9 is missing']
+    """
+    return [
+        f"{name}, {metric}: {note}"
+        for name, scores in passports.items()
+        for metric, score in scores.items()
+        for note in score.get("notes", ())
+    ]

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from vlmmerge.compare import worst
 from vlmmerge.console import OUT
+from vlmmerge.exam import told_notes
 from vlmmerge.score import METRICS
 
 Numbers = Mapping[str, float]
@@ -39,10 +40,8 @@ def show_comparison(title: str, result: Mapping[str, Any]) -> None:
         OUT.print("+ and -: against the first model, with the interval of a paired bootstrap")
     for score in first["scores"].values():
         OUT.print(f"[dim]{escape(score['signature'])}[/]", soft_wrap=True)
-    for name, model in models.items():
-        for metric, score in model["scores"].items():
-            for note in score.get("notes", ()):
-                OUT.print(f"{name}, {metric}: {note}", soft_wrap=True, markup=False)
+    for note in told_notes({name: model["scores"] for name, model in models.items()}):
+        OUT.print(note, soft_wrap=True, markup=False)
 
 
 def _cells(metric: str, score: Numbers, difference: Numbers | None) -> tuple[str, str]:

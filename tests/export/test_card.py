@@ -115,6 +115,12 @@ def test_scores_stand_beside_those_of_the_other_blends(parents: Path) -> None:
     ) in card
 
 
+def test_the_notes_of_scores_are_told_below_them(parents: Path) -> None:
+    noted = SCORE | {"notes": ["1 of 6 judgements could not be read, and are left out"]}
+    card = card_of(plan_of(parents), held_out={"scores": {"judge": noted}, "beside": {"vlm": {"judge": SCORE}}})
+    assert "- `cider|n:6`\n- **this model**, judge: 1 of 6 judgements could not be read, and are left out\n" in card
+
+
 def test_ratios_are_told_by_layer_and_equal_neighbours_share_a_line() -> None:
     ratios = {
         Slot(None, "embed_tokens.weight"): {"vlm": Ratio(1.0, 0.5)},

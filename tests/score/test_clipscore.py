@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoProcessor
 
 from tests.score.equipment import picture
-from tests.score.tinyclip import LIMIT, write_clip, write_siglip
+from tests.score.tinyclip import LIMIT, write_clip, write_pair, write_siglip, write_siglip2
 from vlmmerge.errors import CheckpointError, EvalsetError, ScoreError
 from vlmmerge.evalsets import Sample
 from vlmmerge.generate.pictures import read_images
@@ -124,6 +124,13 @@ def test_longer_texts_than_the_model_reads_are_cut_and_counted(folder):
         "1 of 5 samples have references that were longer than the model reads, and cut",
     )
     assert scored(targets_of(folder), ["犬"] * 5)["refclipscore"].notes == ()
+
+
+@pytest.mark.parametrize(("write", "kind"), [(write_siglip2, "siglip2"), (write_pair, "vision-text-dual-encoder")])
+def test_models_of_other_kinds_score_too(tmp_path, write, kind):
+    scores = scored(targets_of(write(tmp_path / "clip", seed=3)))
+    assert f"|clip:{kind}-" in scores["clipscore"].signature
+    assert len(set(scores["clipscore"].per_sample)) > 1, "it sees or reads nothing"
 
 
 def test_what_follows_the_cut_does_not_matter(folders):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vlmmerge.compare import Answered, compare, worst
+from vlmmerge.console import show_table
 from vlmmerge.evalsets import Sample
 from vlmmerge.exam import passport
 from vlmmerge.score import METRICS, Metric, Targets, paired_difference, possible, prepare
@@ -74,6 +75,12 @@ def test_the_table_of_models_tells_notes_and_the_worst_answers_leave_out_what_do
     assert [row["answer"] for row in worst(result["models"]["one"]["answers"], "mark", 4)] == ["1", "2", "4"]
     show_comparison("marks", result)
     assert "one, mark: 1 of 4 marks could not be read" in capsys.readouterr().out
+
+
+def test_the_table_of_a_run_tells_notes(scored, capsys):
+    rows = [{"name": "best", "scores": {"mark": passport(scored(["2", "?", "x", "1"]))}, "difference": None}]
+    show_table(rows, ["mark"])
+    assert "best, mark: 2 of 4 marks could not be read" in capsys.readouterr().out
 
 
 def test_a_metric_is_possible_where_the_targets_have_what_it_needs():

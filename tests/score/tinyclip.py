@@ -5,15 +5,24 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import (
+    BertConfig,
     CLIPConfig,
     CLIPImageProcessorPil,
     CLIPModel,
     CLIPProcessor,
+    CLIPVisionConfig,
     PreTrainedTokenizerFast,
+    Siglip2Config,
+    Siglip2ImageProcessorPil,
+    Siglip2Model,
+    Siglip2Processor,
     SiglipConfig,
     SiglipImageProcessorPil,
     SiglipModel,
     SiglipProcessor,
+    VisionTextDualEncoderConfig,
+    VisionTextDualEncoderModel,
+    VisionTextDualEncoderProcessor,
 )
 
 SIDE, LIMIT = 16, 12
@@ -42,6 +51,24 @@ def write_siglip(folder: Path, *, seed: int = 0) -> Path:
     config = SiglipConfig(text_config=TEXT, vision_config=EYES)
     pictures = SiglipImageProcessorPil(size={"height": SIDE, "width": SIDE})
     return write(folder, SiglipModel, config, SiglipProcessor(pictures, make_tokenizer()), seed)
+
+
+def write_siglip2(folder: Path, *, seed: int = 0) -> Path:
+    """Write a SigLIP 2 of pictures in any shape: patches, a mask and a grid."""
+    eyes = {key: value for key, value in EYES.items() if key != "image_size"}
+    config = Siglip2Config(text_config=TEXT, vision_config=eyes | {"num_patches": 16})
+    pictures = Siglip2ImageProcessorPil(patch_size=8, max_num_patches=16)
+    return write(folder, Siglip2Model, config, Siglip2Processor(pictures, make_tokenizer()), seed)
+
+
+def write_pair(folder: Path, *, seed: int = 0) -> Path:
+    """Write a picture encoder and a BERT with a projection each, as many Japanese CLIPs are made."""
+    bert = BertConfig(**{key: value for key, value in TEXT.items() if not key.startswith(("bos", "eos", "projection"))})
+    config = VisionTextDualEncoderConfig.from_vision_text_configs(CLIPVisionConfig(**EYES), bert, projection_dim=16)
+    side = {"height": SIDE, "width": SIDE}
+    pictures = CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size=side)
+    processor = VisionTextDualEncoderProcessor(pictures, make_tokenizer())
+    return write(folder, VisionTextDualEncoderModel, config, processor, seed)
 
 
 def write(folder, model_class, config, processor, seed):

@@ -13,6 +13,7 @@ import yaml
 from vlmmerge import __version__
 from vlmmerge.anatomy import VISION
 from vlmmerge.blend import METHODS
+from vlmmerge.exam import told_notes
 from vlmmerge.export.licence import Licence, read_licence, strictest, warnings
 from vlmmerge.genome import Ratio, Ratios
 from vlmmerge.plan import Plan
@@ -135,9 +136,10 @@ def _scores(held_out: Mapping[str, Any]) -> str:
         (name, *(f"{scores[m]['value']:.2f} ({scores[m]['low']:.2f} to {scores[m]['high']:.2f})" for m in metrics))
         for name, scores in blends.items()
     ]
-    signatures = "\n".join(f"- `{held_out['scores'][metric]['signature']}`" for metric in metrics)
+    lines = [f"- `{held_out['scores'][metric]['signature']}`" for metric in metrics]
+    lines += [f"- {note}" for note in told_notes(blends)]
     text = "On data that the search never saw, with 95 % intervals:"
-    return f"## Held-out scores\n\n{text}\n\n{_table(['', *metrics], rows)}\n\n{signatures}"
+    return f"## Held-out scores\n\n{text}\n\n{_table(['', *metrics], rows)}\n\n" + "\n".join(lines)
 
 
 def _loading(plan: Plan) -> str:
