@@ -156,6 +156,14 @@ class WholeRun:
         return (self.folder / "journal.jsonl").read_bytes()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests keep nothing in the user's cache, and take nothing from it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VLMMERGE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def parents(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the checkpoints `base`, `ja-llm` (bfloat16) and `vlm` (float32). Never write in it."""

@@ -13,6 +13,7 @@ ORDER = [
     "errors",
     "recipe",
     "outfolder",
+    "cache",
     "finite",
     "checkpoint",
     "anatomy",

@@ -194,14 +194,14 @@ def test_ctrl_c_exports_the_best_so_far_and_says_how_to_resume(
     cli: "Cli", whole_run: "WholeRun", recipe_file: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "a run"
-    process = cli.start("evolve", recipe_file, "--run", run, "--set", "generate.batch_size=2")
+    process = cli.start("evolve", recipe_file, "--run", run, "--set", "generate.batch_tokens=2")
     while not (run / "journal.jsonl").exists() or b'"candidate"' not in (run / "journal.jsonl").read_bytes():
         time.sleep(0.01)
     os.kill(process, signal.SIGINT)
     done = cli.wait()
     assert done.status == 130 and done.out == ""
     assert "Traceback" not in done.err
-    resume = f"vlmmerge evolve {recipe_file} --run '{run}' --set generate.batch_size=2 --resume"
+    resume = f"vlmmerge evolve {recipe_file} --run '{run}' --set generate.batch_tokens=2 --resume"
     assert done.err.splitlines()[-1] == f"interrupted; go on with: {resume}"
     _, records = read_journal(run / "journal.jsonl")
     provenance = json.loads((run / "best" / "vlmmerge.json").read_text())
@@ -254,8 +254,8 @@ def test_a_prolonged_run_draws_what_a_longer_run_would_have_drawn(
     assert exported["candidate"]["index"] == printed[-1]["of"]
 
 
-@pytest.mark.parametrize("override", ["search.actors=2", "generate.batch_size=1"])
-def test_neither_actors_nor_the_batch_size_move_a_byte_of_the_journal(
+@pytest.mark.parametrize("override", ["search.actors=2", "generate.batch_tokens=1"])
+def test_neither_actors_nor_the_batch_tokens_move_a_byte_of_the_journal(
     cli: "Cli", whole_run: "WholeRun", recipe_file: Path, tmp_path: Path, override: str
 ) -> None:
     done = cli.run("evolve", recipe_file, "--run", tmp_path / "run", "--set", override)

@@ -24,6 +24,7 @@ GIB = 2**30
 # took 0.47 s on one core with the demo's 6 layers, prefill and products included); larger models and GPUs: unmeasured.
 SECONDS_PER_STEP = 0.007
 NUM_HELD_OUT_BLENDS = 6
+USUAL_BATCH = 2**13  # tokens, where the search that a run begins with was not made yet
 # Where only the hub knows: how many samples a split has, and how large its pictures are.
 USUAL_SAMPLES, USUAL_PICTURE = 1000, (640, 480)
 SAMPLES_ARE = {"search": "to search on", "finals": "for finals", "held_out": "held out"}
@@ -124,7 +125,9 @@ def seconds_per_sample(plan: Plan) -> float:
     num_prompt_tokens = chat(processor, sample, recipe.generate)["input_ids"].shape[1]
     num_weights = sum(math.prod(plan.eyes.shapes[key]) for key in plan.anatomy.keys[plan.layout].values())
     num_tokens = num_prompt_tokens + recipe.generate.max_new_tokens
-    steps = recipe.generate.max_new_tokens / recipe.generate.batch_size
+    budget = recipe.generate.batch_tokens
+    num_rows = max(1, (USUAL_BATCH if budget == "auto" else int(budget)) // num_tokens)
+    steps = recipe.generate.max_new_tokens / num_rows
     return 2 * num_weights * num_tokens / multiplications_per_second() + steps * SECONDS_PER_STEP
 
 

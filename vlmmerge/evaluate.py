@@ -60,7 +60,7 @@ class Evaluator:
 
         Returns:
             A new dict: `status` (`ok` or `failed`), `score`, each metric's value, and a checksum of the answers; or
-            `reason` in place of the last two.
+            `reason` in place of the last two; `notes` where something happened that moves no score.
 
         Raises:
             VlmMergeError: The parents or the samples cannot be read.
@@ -81,6 +81,7 @@ class Evaluator:
             "score": objective(scores, self.score_settings.objective),
             "metrics": {name: score.value for name, score in scores.items()},
             "answers_sha256": answers_checksum(answers),
+            **({"notes": notes} if (notes := self.vlm.answerer.take_notes()) else {}),
         }
 
     def hold_out(self, ratios: Ratios) -> tuple[list[str], dict[str, Score]]:

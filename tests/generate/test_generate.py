@@ -200,13 +200,12 @@ def test_the_picture_moves_the_answer(vlm: LiveVlm) -> None:
     assert len(set(vlm.answer(vlm.prepare([sample_of(image) for image in colours])))) > 1
 
 
-@pytest.mark.parametrize("batch_size", [1, 5])
-def test_the_batch_size_never_moves_an_answer(
-    parents: Path, vlm: LiveVlm, samples: list[Sample], batch_size: int
+@pytest.mark.parametrize("batch_tokens", [1, 150, 10**6])
+def test_the_size_of_batches_never_moves_an_answer(
+    parents: Path, vlm: LiveVlm, samples: list[Sample], batch_tokens: int
 ) -> None:
-    assert vlm.settings.batch_size == 64
-    small = LiveVlm(parents / "vlm", SETTINGS.model_copy(update={"batch_size": batch_size}))
-    assert small.answer(small.prepare(samples)) == vlm.answer(vlm.prepare(samples))
+    other = LiveVlm(parents / "vlm", SETTINGS.model_copy(update={"batch_tokens": batch_tokens}))
+    assert other.answer(other.prepare(samples)) == vlm.answer(vlm.prepare(samples))
 
 
 def test_the_order_of_samples_never_moves_an_answer(vlm: LiveVlm, samples: list[Sample]) -> None:

@@ -45,7 +45,7 @@ FULL: dict[str, Any] = {
         "search": {"name": "ja-scenes", "split": "search", "samples": 64},
         "held_out": {"name": "ja-scenes", "split": "held_out"},
     },
-    "generate": {"question": "画像を説明してください。", "max_new_tokens": 48, "batch_size": 8, "device": "cpu"},
+    "generate": {"question": "画像を説明してください。", "max_new_tokens": 48, "batch_tokens": 8, "device": "cpu"},
     "score": {"objective": {"cider": 1.0}, "report": ["rouge"]},
     "search": {"evaluations": 40, "population": 6, "seed": 2, "actors": 2},
 }
@@ -567,7 +567,7 @@ def test_a_method_without_ratios_cannot_be_evolved(tmp_path: Path) -> None:
     [
         "search.actors=5",
         "search.evaluations=7",
-        "generate.batch_size=3",
+        "generate.batch_tokens=3",
         "generate.device=cuda",
         "blend.residency=host",
     ],

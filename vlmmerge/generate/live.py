@@ -15,9 +15,9 @@ from rich.progress import track
 
 from vlmmerge.checkpoint.loading import load_part
 from vlmmerge.evalsets import Sample
-from vlmmerge.generate.chat import as_answer, chat, check_template, load_processor
-from vlmmerge.generate.decode import Stop, decode
-from vlmmerge.generate.features import Prompt, check_takes_features, join, look, make_prompt
+from vlmmerge.generate.answering import Answerer
+from vlmmerge.generate.chat import chat, check_template, load_processor
+from vlmmerge.generate.features import Prompt, check_takes_features, look, make_prompt
 from vlmmerge.generate.processor import complete
 from vlmmerge.recipe import Generate
 
@@ -48,6 +48,7 @@ class LiveVlm:
         complete(self.processor, model.config.to_dict(), dict(model.named_parameters()))
         self.model = model.to(device).eval()
         self.settings = settings
+        self.answerer = Answerer(self.model, self.processor.tokenizer, settings)
 
     @property
     def attention(self) -> str:
@@ -76,42 +77,21 @@ class LiveVlm:
         return [self._prepare_one(sample, known) for sample in shown]
 
     def answer(self, prompts: Sequence[Prompt]) -> list[str]:
-        """Answer without sampling, in batches of like length.
+        """Answer without sampling, whatever the batches.
 
         Returns:
             One answer a prompt, in the prompts' order, stripped of special tokens, thoughts and outer white space.
+
+        Raises:
+            VlmMergeError: There is no memory for one prompt alone.
         """
-        answers = [""] * len(prompts)
-        by_length = sorted(range(len(prompts)), key=lambda index: len(prompts[index].token_ids))
-        for start in range(0, len(by_length), self.settings.batch_size):
-            batch = by_length[start : start + self.settings.batch_size]
-            for index, answer in zip(batch, self._answer_batch([prompts[index] for index in batch]), strict=True):
-                answers[index] = answer
-        return answers
+        return self.answerer.answer(prompts)
 
     def _prepare_one(self, sample: Sample, known: dict[tuple[bytes, ...], Any]) -> Prompt:
         inputs = chat(self.processor, sample, self.settings).to(self.model.device)
         if sample.images not in known:
             known[sample.images] = look(self.model, inputs)
         return make_prompt(inputs, known[sample.images])
-
-    @torch.inference_mode()
-    def _answer_batch(self, prompts: list[Prompt]) -> list[str]:
-        tokenizer = self.processor.tokenizer
-        batch = join(prompts)
-        said = decode(self.model, batch, self._arguments(batch["input_ids"].shape[1]))
-        return [as_answer(text, self.settings) for text in tokenizer.batch_decode(said, skip_special_tokens=True)]
-
-    def _arguments(self, num_prompt_tokens: int) -> dict[str, Any]:
-        """Of transformers' `generate`."""
-        settings, tokenizer = self.settings, self.processor.tokenizer
-        return {
-            "stopping_criteria": [Stop(tokenizer, settings.stop, num_prompt_tokens)] if settings.stop else [],
-            "max_new_tokens": settings.max_new_tokens,
-            "num_beams": settings.beams,
-            "repetition_penalty": settings.repetition_penalty,
-            "pad_token_id": tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
-        }
 
 
 def best_device() -> str:

@@ -140,10 +140,10 @@ def require_for_evolve(recipe: Recipe) -> None:
 def fingerprint_fields(recipe: Recipe) -> dict[str, Any]:
     """What makes a run this run, as a new plain dict: everything that moves a candidate or its score.
 
-    Left out: actors, batch size, device and residency (they move no score), evaluations (a run may be prolonged), and
-    where the recipe lies (parents stand as the recipe wrote them, so that a journal is the same on every machine).
+    Left out: actors, size of batches, device and residency (they move no score), evaluations (a run may be prolonged),
+    and where the recipe lies (parents stand as the recipe wrote them, so that a journal is the same on every machine).
     """
-    movable = {"blend": {"residency"}, "search": {"actors", "evaluations"}, "generate": {"batch_size", "device"}}
+    movable = {"blend": {"residency"}, "search": {"actors", "evaluations"}, "generate": {"batch_tokens", "device"}}
     fields = recipe.model_dump(mode="json", exclude=movable)
     return fields | {"parents": copy.deepcopy(recipe._written_parents or fields["parents"])}
 

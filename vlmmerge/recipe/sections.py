@@ -13,6 +13,7 @@ from vlmmerge.recipe.values import (
     FORMS,
     AtLeast0,
     AtLeast1,
+    BatchTokens,
     CheckedDepth,
     Density,
     DensityRange,
@@ -153,7 +154,8 @@ class Generate(Section):
     # None: what a model says is its own. This is not the checkpoint's, so that all models are asked the same way.
     repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
     stop: Texts = ()  # an answer ends where the model ends it
-    batch_size: AtLeast1 = 64  # enough short answers to keep a GPU busy; it never moves a score
+    # Tokens that are worked on at once, answers at their longest; found out on the machine, for it never moves a score.
+    batch_tokens: BatchTokens = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # as the vlm parent was saved, since that ships
     device: str = "auto"  # the GPU where there is one
 

@@ -124,3 +124,7 @@ Population = Annotated[
     must("auto or an integer of at least 2", lambda value: value == "auto" or (type(value) is int and value >= 2)),
 ]
 Texts = Annotated[tuple[str, ...], must("a list of texts, none of them empty", _is_texts, tuple)]
+BatchTokens = Annotated[
+    Literal["auto"] | int,
+    must("auto or an integer of at least 1", lambda value: value == "auto" or (type(value) is int and value >= 1)),
+]

@@ -1,0 +1,146 @@
+"""Prompts to answers, in batches that fit the machine.
+
+Knows a live model, its tokenizer and how much the device bears. Does not know pictures, nor where weights came from.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from vlmmerge.errors import VlmMergeError
+from vlmmerge.generate.batches import (
+    LARGEST,
+    LARGEST_ON_CPU,
+    SMALLEST,
+    fill,
+    find_budget,
+    is_out_of_memory,
+    recall_budget,
+    remember_budget,
+)
+from vlmmerge.generate.chat import as_answer
+from vlmmerge.generate.decode import Stop, decode
+from vlmmerge.generate.features import Prompt, join
+from vlmmerge.recipe import Generate
+
+TRIAL_TOKENS = 16  # new ones, in a trial of a budget
+WORTH_A_SEARCH = 4 * SMALLEST  # tokens to answer; fewer take no longer than the search
+
+
+class Answerer:
+    """Asks a live model. How many tokens it does at once is found out once for a model and a machine.
+
+    Args:
+        model: Its weights may change between calls.
+        tokenizer: The model's.
+        settings: The recipe's `generate` section.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, settings: Generate) -> None:
+        self.model, self.tokenizer, self.settings = model, tokenizer, settings
+        self._budget = None if settings.batch_tokens == "auto" else int(settings.batch_tokens)
+        self._notes: list[str] = []
+
+    def answer(self, prompts: Sequence[Prompt]) -> list[str]:
+        """Answer without sampling, in batches of like length; where memory runs out, in smaller ones from there on.
+
+        Returns:
+            One answer a prompt, in the prompts' order, stripped of special tokens, thoughts and outer white space.
+
+        Raises:
+            VlmMergeError: There is no memory for one prompt alone.
+        """
+        answers = [""] * len(prompts)
+        waiting = sorted(range(len(prompts)), key=lambda index: self._size(prompts[index]))
+        budget = self._choose_budget(prompts)
+        while waiting:
+            batch = waiting[: fill([self._size(prompts[index]) for index in waiting], budget)]
+            said = self._try([prompts[index] for index in batch])
+            if said is None:
+                budget = self._budget = self._halve(budget, [self._size(prompts[index]) for index in batch])
+                continue
+            for index, answer in zip(batch, said, strict=True):
+                answers[index] = answer
+            waiting = waiting[len(batch) :]
+        return answers
+
+    def take_notes(self) -> list[str]:
+        """What happened since this was last asked, in words for a journal; nothing, as a rule."""
+        notes, self._notes = self._notes, []
+        return notes
+
+    def _size(self, prompt: Prompt) -> int:
+        """Tokens of one row at its fullest."""
+        return (len(prompt.token_ids) + self.settings.max_new_tokens) * self.settings.beams
+
+    def _choose_budget(self, prompts: Sequence[Prompt]) -> int:
+        if self._budget is None and sum(map(self._size, prompts)) > WORTH_A_SEARCH:
+            key = self._key()
+            self._budget = recall_budget(key)
+            if self._budget is None:
+                longest = max(prompts, key=self._size)
+                largest = LARGEST_ON_CPU if self.model.device.type == "cpu" else LARGEST
+                self._budget = find_budget(lambda tokens: self._seconds(longest, tokens), largest)
+                remember_budget(key, self._budget)
+        return self._budget or WORTH_A_SEARCH
+
+    def _key(self) -> str:
+        """What a budget depends on: the model's shapes and the machine, but not the weights."""
+        device = self.model.device
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device} {torch.get_num_threads()}"
+        config = {**self.model.config.to_dict(), "_name_or_path": None}
+        known = [config, str(self.model.dtype), name, torch.__version__, self.settings.beams]
+        return hashlib.sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+    def _seconds(self, prompt: Prompt, budget: int) -> float | None:
+        """How long a batch of one prompt, again and again, takes; None if it does not fit in memory."""
+        rows = [prompt] * max(1, budget // self._size(prompt))
+        num_tokens = min(TRIAL_TOKENS, self.settings.max_new_tokens)
+        start = time.perf_counter()
+        fits = self._try(rows, {"max_new_tokens": num_tokens, "eos_token_id": None}) is not None
+        return time.perf_counter() - start if fits else None
+
+    def _try(self, prompts: Sequence[Prompt], changes: dict[str, Any] | None = None) -> list[str] | None:
+        """Answer one batch; None where memory runs out."""
+        try:
+            return self._answer_batch(prompts, changes or {})
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+        # Here, where the error and all that its traceback held are gone.
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return None
+
+    def _halve(self, budget: int, sizes: Sequence[int]) -> int:
+        """A budget for fewer rows than those that did not fit."""
+        if len(sizes) == 1:
+            raise VlmMergeError(
+                f"one prompt and its answer, {sizes[0]} tokens, do not fit in the memory of {self.model.device}",
+                hint="smaller pictures, `generate.max_new_tokens` or `beams`, or another `generate.device`",
+            )
+        halved = min(budget, len(sizes) * max(sizes)) // 2
+        self._notes.append(f"out of memory: batches of {halved} tokens from here on")
+        return halved
+
+    @torch.inference_mode()
+    def _answer_batch(self, prompts: Sequence[Prompt], changes: dict[str, Any]) -> list[str]:
+        batch = join(prompts)
+        said = decode(self.model, batch, self._arguments(batch["input_ids"].shape[1]) | changes)
+        texts = self.tokenizer.batch_decode(said, skip_special_tokens=True)
+        return [as_answer(text, self.settings) for text in texts]
+
+    def _arguments(self, num_prompt_tokens: int) -> dict[str, Any]:
+        """Of transformers' `generate`."""
+        settings, tokenizer = self.settings, self.tokenizer
+        return {
+            "stopping_criteria": [Stop(tokenizer, settings.stop, num_prompt_tokens)] if settings.stop else [],
+            "max_new_tokens": settings.max_new_tokens,
+            "num_beams": settings.beams,
+            "repetition_penalty": settings.repetition_penalty,
+            "pad_token_id": tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
+        }
