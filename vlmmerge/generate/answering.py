@@ -23,11 +23,11 @@ from vlmmerge.generate.batches import (
     remember_budget,
 )
 from vlmmerge.generate.chat import as_answer
-from vlmmerge.generate.decode import Stop, decode
+from vlmmerge.generate.decode import EndOneByOne, Stop, decode
 from vlmmerge.generate.features import Prompt, join
 from vlmmerge.recipe import Generate
 
-TRIAL_TOKENS = 16  # new ones, in a trial of a budget
+TRIAL_TOKENS = 64  # new ones at most, in a trial of a budget
 WORTH_A_SEARCH = 4 * SMALLEST  # tokens to answer; fewer take no longer than the search
 
 
@@ -97,11 +97,17 @@ class Answerer:
         return hashlib.sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
     def _seconds(self, prompt: Prompt, budget: int) -> float | None:
-        """How long a batch of one prompt, again and again, takes; None if it does not fit in memory."""
+        """How long a batch of one prompt, again and again, takes; None if it does not fit in memory.
+
+        Answers end one by one: in a small batch the last ones cost as much as in a large one.
+        """
         rows = [prompt] * max(1, budget // self._size(prompt))
         num_tokens = min(TRIAL_TOKENS, self.settings.max_new_tokens)
+        changes: dict[str, Any] = {"max_new_tokens": num_tokens, "eos_token_id": None}
+        if self.settings.beams == 1:
+            changes["stopping_criteria"] = [EndOneByOne(len(rows), len(prompt.token_ids), num_tokens)]
         start = time.perf_counter()
-        fits = self._try(rows, {"max_new_tokens": num_tokens, "eos_token_id": None}) is not None
+        fits = self._try(rows, changes) is not None
         return time.perf_counter() - start if fits else None
 
     def _try(self, prompts: Sequence[Prompt], changes: dict[str, Any] | None = None) -> list[str] | None:

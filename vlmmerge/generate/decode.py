@@ -32,6 +32,26 @@ class Stop:
         return torch.tensor([any(stop in text for stop in self.strings) for text in texts], device=input_ids.device)
 
 
+@dataclass(frozen=True)
+class EndOneByOne:
+    """Ends rows evenly, as if answers had all lengths up to the longest: for trials.
+
+    Args:
+        num_rows: At the beginning.
+        num_prompt_tokens: Where the answers begin.
+        num_tokens: Of the longest answer.
+    """
+
+    num_rows: int
+    num_prompt_tokens: int
+    num_tokens: int
+
+    def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
+        said = input_ids.shape[1] - self.num_prompt_tokens
+        num_left = self.num_rows - self.num_rows * said // self.num_tokens
+        return torch.arange(len(input_ids), device=input_ids.device) >= num_left
+
+
 def decode(model: Any, batch: Mapping[str, Any], arguments: Mapping[str, Any]) -> list[Tensor]:
     """Let a model go on from a batch, without sampling.
 
