@@ -17,7 +17,7 @@ import datasets
 import numpy as np
 from documents import fonts
 from documents.kinds import KINDS
-from documents.words import numbered
+from documents.words import accepted, numbered
 from PIL import Image
 
 from vlmmerge.score import document_frequency
@@ -75,7 +75,7 @@ def make_row(split: str, kind: str, turn: int) -> dict[str, Any]:
         "image": {"bytes": stream.getvalue(), "path": f"{name}.{'png' if picture.mode == 'P' else 'jpg'}"},
         "captions": form.tell(data),
         "qas": [
-            {"kind": asked, "question": question.text, "answers": list(dict.fromkeys(question.answers))}
+            {"kind": asked, "question": question.text, "answers": accepted(question)}
             for asked, question in numbered(form.ask(data))
         ],
         "data": json.dumps({"form": type(data).__name__, **asdict(data)}, ensure_ascii=False),

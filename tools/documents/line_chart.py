@@ -260,7 +260,7 @@ def _small(size: str) -> str:
 
 def _named(point: str) -> tuple[str, ...]:
     """A point's name, of a weekday also without its last character."""
-    return (point, point[0]) if point.endswith("曜日") else (point,)
+    return (point, point.removesuffix("日")) if point.endswith("曜日") else (point,)
 
 
 def tell(data: LineChart) -> list[str]:

@@ -124,7 +124,7 @@ def draw(data: Receipt, look: random.Random) -> Image.Image:
         y += 26
     _rule(page, y - 6)
     _sums(page, data, y + 14)
-    return page.picture(tilt=look.uniform(-1.2, 1.2))
+    return page.photo(look)
 
 
 def _sums(page: Page, data: Receipt, y: float) -> None:

@@ -67,7 +67,7 @@ def draw(data: Notice, look: random.Random) -> Image.Image:
             page.write_down((x, 40 if index == 0 else 63), column, ink)
             x -= 33
     page.write_down((42, 468), data.caller, Ink(f"{face}_bold", 23, colour), "mb")
-    return page.picture(tilt=look.uniform(-0.6, 0.6))
+    return page.photo(look) if look.random() < 0.5 else page.picture()
 
 
 def _body(data: Notice) -> list[str]:

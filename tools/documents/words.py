@@ -1,6 +1,7 @@
 """What the documents' texts have in common: amounts, times, dates, kanji numerals, people, and what a question is."""
 
 import random
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -43,6 +44,18 @@ def numbered(questions: Iterable[Question]) -> list[tuple[str, Question]]:
         number = seen[question.kind]
         named.append((question.kind if number == 1 else f"{question.kind}_{number}", question))
     return named
+
+
+def accepted(question: Question) -> list[str]:
+    """The answers to a question, each once, without a bare number that the question itself names.
+
+    Who only says such a question again would else have said its answer.
+
+    >>> accepted(Question("count", "3位のチームは何勝ですか。", ("3勝", "3")))
+    ['3勝']
+    """
+    named = re.findall(r"\d+", question.text)
+    return [answer for answer in dict.fromkeys(question.answers) if answer not in named]
 
 
 def person(number: int) -> tuple[str, str]:
@@ -113,8 +126,8 @@ def duration_answers(minutes: int) -> tuple[str, ...]:
 
 
 def weekday_answers(weekday: int) -> tuple[str, ...]:
-    """A weekday (0 is Monday) in words: with 曜日, and its first character alone."""
-    return f"{WEEKDAYS[weekday]}曜日", f"{WEEKDAYS[weekday]}曜", WEEKDAYS[weekday]
+    """A weekday (0 is Monday) in words. Its first character alone is no answer: a date says 月 and 日 too."""
+    return f"{WEEKDAYS[weekday]}曜日", f"{WEEKDAYS[weekday]}曜"
 
 
 def counted(number: int, counter: str) -> tuple[str, ...]:
