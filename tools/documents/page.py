@@ -128,11 +128,11 @@ class Page:
         """A filled polygon."""
         self.pen.polygon([(x * SCALE, y * SCALE) for x, y in points], fill=fill)
 
-    def picture(self, tilt: float = 0.0, around: str | None = None) -> Image.Image:
-        """The finished picture in few colours; `tilt` turns it by degrees, on a ground of colour `around`."""
+    def picture(self, tilt: float = 0.0) -> Image.Image:
+        """The finished picture in few colours; `tilt` turns it by degrees."""
         image = self.image
         if tilt:
-            image = image.rotate(tilt, Image.Resampling.BICUBIC, expand=False, fillcolor=around or self.ground)
+            image = image.rotate(tilt, Image.Resampling.BICUBIC, expand=False, fillcolor=self.ground)
         small = image.resize((self.width, self.height), Image.Resampling.BOX)
         return small.quantize(NUM_COLOURS, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
 
