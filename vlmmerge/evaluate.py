@@ -10,9 +10,9 @@ from functools import cached_property
 from typing import Any
 
 from vlmmerge.blend.live import LiveBlender
-from vlmmerge.errors import VlmMergeError
+from vlmmerge.errors import ScoreError, VlmMergeError
 from vlmmerge.evalsets import load
-from vlmmerge.exam import Exam, make_scorer
+from vlmmerge.exam import Exam, make_scorer, settings_of
 from vlmmerge.generate import LiveVlm
 from vlmmerge.genome import Ratios
 from vlmmerge.plan import Plan, make_plan
@@ -63,7 +63,7 @@ class Evaluator:
             `reason` in place of the last two; `notes` where something happened that moves no score.
 
         Raises:
-            VlmMergeError: The parents or the samples cannot be read.
+            VlmMergeError: The parents or the samples cannot be read, or the judge cannot be asked.
         """
         # A fault in parents or samples is no candidate's: it is raised.
         blender, exam = self.blender, exam or self.search_exam
@@ -73,6 +73,8 @@ class Evaluator:
             if not any(answers):
                 raise VlmMergeError("every answer is empty")
             scores = exam.scorer.score(answers, intervals=False)
+        except ScoreError:  # a judge that cannot be asked is no candidate's fault
+            raise
         except Exception as error:  # a bad candidate never ends a run
             reason = str(error).splitlines()[0] if str(error) else ""
             return {"status": "failed", "score": None, "reason": f"{type(error).__name__}: {reason}"}
@@ -97,7 +99,7 @@ class Evaluator:
     def _exam(self, choice: EvalsetChoice, metrics: list[str]) -> Exam:
         samples = load(choice.name, choice.split, choice.samples)
         prompts = self.vlm.prepare(samples, f"looking at {choice.name}:{choice.split}")
-        return Exam(samples, prompts, make_scorer(choice, samples, metrics))
+        return Exam(samples, prompts, make_scorer(choice, samples, metrics, settings_of(self.score_settings)))
 
 
 def answers_checksum(answers: Sequence[str]) -> str:

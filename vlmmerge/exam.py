@@ -10,7 +10,9 @@ from typing import Any
 from vlmmerge.evalsets import Sample, find_split
 from vlmmerge.generate import Prompt
 from vlmmerge.recipe import EvalsetChoice
-from vlmmerge.score import DocumentFrequency, Score, Scorer, Targets, possible, prepare
+from vlmmerge.recipe import Score as ScoreSection
+from vlmmerge.score import DocumentFrequency, Judge, Score, Scorer, Targets, possible, prepare
+from vlmmerge.score.segment import DEFAULT_SEGMENTER
 
 
 @dataclass(frozen=True)
@@ -22,11 +24,45 @@ class Exam:
     scorer: Scorer
 
 
-def make_scorer(choice: EvalsetChoice, samples: Sequence[Sample], metrics: Sequence[str]) -> Scorer:
+@dataclass(frozen=True)
+class ScoreSettings:
+    """What metrics are made with beside the samples.
+
+    Args:
+        segmenter: What makes words of text.
+        clip: Folder or hub id of a CLIP-like model, for `clipscore` and `refclipscore`; None for none.
+        judge: Whom `judge` and `judge_heron` ask; None for nobody.
+    """
+
+    segmenter: str = DEFAULT_SEGMENTER
+    clip: str | None = None
+    judge: Judge | None = None
+
+
+DEFAULT_SETTINGS = ScoreSettings()
+
+
+def settings_of(section: ScoreSection) -> ScoreSettings:
+    """The settings that a recipe's `score` section says.
+
+    Raises:
+        ScoreError: The judge's url is no endpoint.
+    """
+    judge = Judge(**section.judge.model_dump()) if section.judge else None
+    return ScoreSettings(section.segmenter, section.clip, judge)
+
+
+def make_scorer(
+    choice: EvalsetChoice,
+    samples: Sequence[Sample],
+    metrics: Sequence[str],
+    settings: ScoreSettings = DEFAULT_SETTINGS,
+) -> Scorer:
     """Read the samples' targets once, with the evalset's own document frequencies and fact vocabulary.
 
     Args:
-        metrics: Their names; empty for all that the samples allow.
+        metrics: Their names; empty for all that the samples and settings allow.
+        settings: What the metrics are made with.
 
     Raises:
         ScoreError: A metric is unknown, or the evalset lacks what it needs.
@@ -35,15 +71,15 @@ def make_scorer(choice: EvalsetChoice, samples: Sequence[Sample], metrics: Seque
     # The set's frozen table is of its captions in Japanese; anything else counts its own references.
     frozen = evalset.document_frequency if split.language == "ja" and split.kind == "captions" else None
     documents = DocumentFrequency.from_json(frozen) if frozen else None
-    targets = make_targets(samples)
+    targets = make_targets(samples, settings)
     targets = replace(targets, documents=documents, fact_vocabulary=evalset.fact_vocabulary)
     return prepare(metrics or possible(targets), targets)
 
 
-def make_targets(samples: Sequence[Sample]) -> Targets:
-    """What answers to samples are measured against, from the samples alone."""
-    has_facts, has_options, has_images = (
-        any(getattr(sample, name) for sample in samples) for name in ("facts", "options", "images")
+def make_targets(samples: Sequence[Sample], settings: ScoreSettings = DEFAULT_SETTINGS) -> Targets:
+    """What answers to samples are measured against, from samples and settings alone."""
+    has_facts, has_options, has_images, has_contexts = (
+        any(getattr(sample, name) for sample in samples) for name in ("facts", "options", "images", "context")
     )
     return Targets(
         references=tuple(sample.references for sample in samples),
@@ -51,6 +87,10 @@ def make_targets(samples: Sequence[Sample]) -> Targets:
         options=tuple(sample.options for sample in samples) if has_options else None,
         images=tuple(sample.images for sample in samples) if has_images else None,
         facts=tuple(sample.facts for sample in samples) if has_facts else None,
+        contexts=tuple(sample.context for sample in samples) if has_contexts else None,
+        segmenter=settings.segmenter,
+        clip=settings.clip,
+        judge=settings.judge,
     )
 
 

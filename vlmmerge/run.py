@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from vlmmerge.blend.distance import ancestry_warnings
+from vlmmerge.checkpoint import open_checkpoint
 from vlmmerge.errors import RunError
 from vlmmerge.evalsets import checksum
 from vlmmerge.evaluate import Evaluator, make_evaluate
@@ -185,12 +186,14 @@ class Run:
 
 
 def run_fields(plan: Plan) -> dict[str, Any]:
-    """Everything that could move a score of the run: the recipe, the parents' and the evalsets' checksums."""
+    """Everything that could move a score of the run: the recipe, the checksums of parents, evalsets and CLIP."""
     evalset = plan.recipe.evalset
     assert evalset
     splits = {name: checksum(choice.name, choice.split) for name, choice in evalset.choices.items()}
     parents = {name: checkpoint.checksum for name, checkpoint in plan.checkpoints.items()}
-    return {"recipe": fingerprint_fields(plan.recipe), "parents_sha256": parents, "evalset_sha256": splits}
+    fields = {"recipe": fingerprint_fields(plan.recipe), "parents_sha256": parents, "evalset_sha256": splits}
+    clip = plan.recipe.score and plan.recipe.score.clip
+    return fields | ({"clip_sha256": open_checkpoint(clip).checksum} if clip else {})
 
 
 def start_genome(plan: Plan) -> list[float]:

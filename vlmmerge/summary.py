@@ -6,7 +6,7 @@ Knows a plan and its journal's records. Does not know models: answers are scored
 from typing import Any
 
 from vlmmerge.evalsets import Sample, load
-from vlmmerge.exam import make_scorer
+from vlmmerge.exam import make_scorer, settings_of
 from vlmmerge.journal import Record
 from vlmmerge.plan import Plan
 from vlmmerge.score import paired_difference
@@ -29,8 +29,8 @@ def held_out_rows(plan: Plan, records: list[Record]) -> list[dict[str, Any]]:
     held_out = last_held_out(records)
     metric = metrics_of(plan)[0]
     samples = held_out_samples(plan)
-    assert plan.recipe.evalset
-    scorer = make_scorer(plan.recipe.evalset.held_out, samples, [metric])
+    assert plan.recipe.evalset and plan.recipe.score
+    scorer = make_scorer(plan.recipe.evalset.held_out, samples, [metric], settings_of(plan.recipe.score))
     scores = {name: scorer.score(record["answers"], intervals=False)[metric] for name, record in held_out.items()}
     return [
         {

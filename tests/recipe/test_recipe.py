@@ -183,7 +183,7 @@ def test_a_recipe_dumps_as_plain_values_without_warnings_and_comes_back(
         ({"generate.stop": [""]}, 'generate.stop: wanted a list of texts, none of them empty, found [""]'),
         ({"search.evaluatons": 3}, 'search.evaluatons: unknown key (did you mean "evaluations"?)'),
         ({"seed": 3}, "seed: unknown key (did you mean blend.seed or search.seed?)"),
-        ({"score.xyz": 3}, "score.xyz: unknown key; the keys here are objective, report"),
+        ({"score.xyz": 3}, "score.xyz: unknown key; the keys here are objective, report, segmenter, clip, judge"),
         ({"blend.ratios.vlm.densty": 1}, 'blend.ratios.vlm.densty: unknown key (did you mean "density"?)'),
         (
             {"blend.method": "tie"},
@@ -333,6 +333,25 @@ def test_a_recipe_dumps_as_plain_values_without_warnings_and_comes_back(
             'generate.dtype: "bf16" is not one of auto, float32, bfloat16, float16 (did you mean "bfloat16"?)',
         ),
         ({"score.objective": {}}, "score.objective: wanted at least one entry, found {}"),
+        (
+            {"score.segmenter": "unidic"},
+            'score.segmenter: "unidic" is not one of unidic-lite, ipadic, sudachi, sudachi-a, '
+            'sudachi-b, sudachi-c, characters (did you mean "unidic-lite"?)',
+        ),
+        ({"score.clip": 3}, "score.clip: wanted text (put it in quotes if it only looks like something else), found 3"),
+        ({"score.clip": ""}, 'score.clip: wanted a folder or hub id, found ""'),
+        (
+            {"score.judge": {"url": "http://localhost:8000/v1"}},
+            "score.judge.model: missing, wanted the name of a model there",
+        ),
+        (
+            {"score.judge": {"url": "localhost:8000", "model": "m"}},
+            'score.judge.url: wanted an endpoint such as http://localhost:8000/v1, found "localhost:8000"',
+        ),
+        (
+            {"score.judge": {"url": "http://h/v1", "model": "m", "key": "sk"}},
+            "score.judge.key: unknown key; the keys here are url, model, sends_images",
+        ),
         ({"score.report": "cider"}, 'score.report: wanted a list, found "cider"'),
         ({"score.report": [1]}, "score.report[0]: wanted text (put it in quotes if it only looks like something else)"),
         ({"evalset.search.samples": 0}, "evalset.search.samples: wanted a number of at least 1, found 0"),
@@ -570,6 +589,7 @@ def test_a_method_without_ratios_cannot_be_evolved(tmp_path: Path) -> None:
         "generate.batch_tokens=3",
         "generate.device=cuda",
         "blend.residency=host",
+        "score.clip=org/clip",
     ],
 )
 def test_the_fingerprint_leaves_out_what_moves_no_score(tmp_path: Path, override: str) -> None:
@@ -596,6 +616,8 @@ def test_the_fingerprint_leaves_out_what_moves_no_score(tmp_path: Path, override
         "generate.max_new_tokens=9",
         "generate.dtype=float32",
         "score.objective.cider=2.0",
+        "score.segmenter=ipadic",
+        "score.judge={url: 'http://localhost:8000/v1', model: tiny}",
         "evalset.search.samples=9",
         "parents.base=org/other",
     ],
@@ -603,6 +625,15 @@ def test_the_fingerprint_leaves_out_what_moves_no_score(tmp_path: Path, override
 def test_the_fingerprint_holds_whatever_moves_a_candidate_or_its_score(tmp_path: Path, override: str) -> None:
     path = write(tmp_path, FULL)
     assert fingerprint_fields(load_recipe(path, [override])) != fingerprint_fields(load_recipe(path))
+
+
+def test_a_local_clip_starts_at_the_recipes_folder(tmp_path: Path) -> None:
+    (tmp_path / "clip").mkdir()
+    recipe = load_recipe(write(tmp_path, changed({"score.clip": "./clip"})))
+    assert recipe.score and recipe.score.clip == str(tmp_path / "clip")
+    assert faults(write(tmp_path, changed({"score.clip": "./clop"}))) == [
+        f'score.clip: no such folder ./clop (did you mean "clip"?), looked for {tmp_path / "clop"}'
+    ]
 
 
 def test_one_and_one_point_zero_have_one_fingerprint(tmp_path: Path) -> None:

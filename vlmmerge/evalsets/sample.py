@@ -14,6 +14,7 @@ class Sample:
         references: The right answers, one or more.
         facts: Phrases that a right answer contains; empty where the set states none.
         options: What a multiple-choice question lets choose from, in the order of its letters; empty for others.
+        context: What the pictures show, in words, for a judge that does not see them; empty where the set does not say.
     """
 
     id: str
@@ -22,3 +23,4 @@ class Sample:
     references: tuple[str, ...]
     facts: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
+    context: str = ""

@@ -20,6 +20,7 @@ from vlmmerge.recipe.sections import (
     Generate,
     Ranges,
     Recipe,
+    Score,
     Search,
 )
 
@@ -34,6 +35,7 @@ __all__ = [
     "Generate",
     "Ranges",
     "Recipe",
+    "Score",
     "Search",
     "check_names",
     "fingerprint_fields",

@@ -38,7 +38,8 @@ def load_recipe(
         extra_checks: Gives further fault lines. It is called even if there are faults, on what is left without them.
 
     Returns:
-        The recipe; parents that are local folders have absolute paths (relative ones start at the recipe's folder).
+        The recipe; parents and a CLIP that are local folders have absolute paths (relative ones start at the recipe's
+        folder).
 
     Raises:
         RecipeError: No such file, no YAML, or any fault in it.
@@ -47,7 +48,7 @@ def load_recipe(
     data = read_yaml(path)
     faults = [fault for text in overrides if (fault := override(data, text))]
     written = copy.deepcopy(data.get("parents"))
-    faults += _resolve_parents(data, path.absolute().parent)
+    faults += _resolve_folders(data, path.absolute().parent)
     return make_recipe(data, path, written, faults, extra_checks)
 
 
@@ -141,9 +142,13 @@ def fingerprint_fields(recipe: Recipe) -> dict[str, Any]:
     """What makes a run this run, as a new plain dict: everything that moves a candidate or its score.
 
     Left out: actors, size of batches, device and residency (they move no score), evaluations (a run may be prolonged),
-    and where the recipe lies (parents stand as the recipe wrote them, so that a journal is the same on every machine).
+    and where the recipe lies (parents stand as the recipe wrote them, so that a journal is the same on every machine;
+    of `score.clip` a run keeps the checksum).
     """
-    movable = {"blend": {"residency"}, "search": {"actors", "evaluations"}, "generate": {"batch_tokens", "device"}}
+    movable = {
+        "blend": {"residency"}, "search": {"actors", "evaluations"}, "generate": {"batch_tokens", "device"},
+        "score": {"clip"},
+    }  # fmt: skip
     fields = recipe.model_dump(mode="json", exclude=movable)
     return fields | {"parents": copy.deepcopy(recipe._written_parents or fields["parents"])}
 
@@ -155,11 +160,12 @@ def _mapping(data: Any, *keys: str) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
-def _resolve_parents(data: dict[str, Any], folder: Path) -> list[str]:
-    """Make local parents absolute, in place; fault lines for those that are not there."""
+def _resolve_folders(data: dict[str, Any], folder: Path) -> list[str]:
+    """Make local parents and `score.clip` absolute, in place; fault lines for those that are not there."""
     faults = []
     llms = _mapping(data, "parents", "llms")
-    for keys, names in ((("parents",), ["vlm", "base", "vision"]), (("parents", "llms"), llms)):
+    places = ((("parents",), ["vlm", "base", "vision"]), (("parents", "llms"), llms), (("score",), ["clip"]))
+    for keys, names in places:
         section = _mapping(data, *keys)
         for name in [name for name in names if isinstance(section.get(name), str)]:
             value, key = section[name], f"{'.'.join(keys)}.{name}"

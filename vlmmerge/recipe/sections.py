@@ -26,6 +26,7 @@ from vlmmerge.recipe.values import (
     Rescale,
     Split,
     Texts,
+    Url,
     Weight,
 )
 
@@ -167,11 +168,25 @@ class Generate(Section):
         return {**PROTOCOLS.get(given["protocol"], {}), **given}
 
 
+class Judge(Section):
+    """Who gives the marks of `judge` and `judge_heron`; the key comes from the environment: OPENAI_API_KEY."""
+
+    url: Url = Field(description="an OpenAI-compatible endpoint, such as http://localhost:8000/v1")
+    model: str = Field(description="the name of a model there")
+    sends_images: bool = False  # as both protocols; not every judge can see, and pictures are most of the cost
+
+
 class Score(Section):
-    """What is optimised, and what is shown beside it."""
+    """What is optimised, what is shown beside it, and what is needed for it."""
 
     objective: dict[str, float] = Field(min_length=1, description="metrics with a weight each, such as {cider: 1.0}")
     report: tuple[str, ...] = ()  # nothing beside the objective's own metrics
+    # What the published scores were made with. `characters` needs no dictionary, and its numbers are others.
+    segmenter: Literal["unidic-lite", "ipadic", "sudachi", "sudachi-a", "sudachi-b", "sudachi-c", "characters"] = (
+        "unidic-lite"
+    )
+    clip: str | None = None  # none: gigabytes that only `clipscore` needs, and which one reads Japanese best changes
+    judge: Judge | None = None  # nobody: it costs money, and what it is shown leaves the machine
 
 
 class Search(Section):
@@ -240,5 +255,6 @@ SECTIONS: Sections = {
     ("evalset", "finals"): EvalsetChoice,
     ("generate",): Generate,
     ("score",): Score,
+    ("score", "judge"): Judge,
     ("search",): Search,
 }

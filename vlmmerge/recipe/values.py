@@ -4,6 +4,7 @@ Knows one value at a time. Does not know which section it stands in.
 """
 
 import math
+import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
@@ -55,6 +56,10 @@ def _floats(value: Any) -> Any:
 
 def _pair(value: Any) -> Any:
     return tuple(_floats(value))
+
+
+def _is_url(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"https?://[^\s@?#]+", value) is not None
 
 
 def _is_split(value: Any) -> bool:
@@ -128,3 +133,4 @@ BatchTokens = Annotated[
     Literal["auto"] | int,
     must("auto or an integer of at least 1", lambda value: value == "auto" or (type(value) is int and value >= 1)),
 ]
+Url = Annotated[str, must("an endpoint such as http://localhost:8000/v1", _is_url)]
