@@ -74,7 +74,7 @@ def test_the_number_of_references_is_in_the_signature():
 
 
 def test_the_objective_is_the_weighted_sum():
-    scores = prepare(["exact", "japanese"], Targets(REFERENCES)).score(["犬", "cat", "鳥です"])
+    scores = prepare(["exact", "japanese"], Targets(REFERENCES)).score(["犬", "cat", "鳥居"])
     assert objective(scores, {"exact": 1.0, "japanese": 0.5}) == pytest.approx(100 / 3 + 0.5 * 200 / 3)
 
 
