@@ -9,12 +9,12 @@ no letters; an answer without letters is not Japanese.
 """
 
 import unicodedata
-from functools import lru_cache
 
 from vlmmerge.score.metric import Metric, Prepared, Targets, each_sample, mean
 
 # Below this many letters, kanji alone may be a Japanese answer: 東京駅.
 SHORT = 8
+KANA, KANJI, OTHER_IDEOGRAPH, OTHER_LETTER, NO_LETTER = "akcl."
 
 
 def is_japanese(text: str) -> bool:
@@ -23,29 +23,40 @@ def is_japanese(text: str) -> bool:
     >>> [is_japanese(text) for text in ("赤いバスです。", "白色", "红色", "a red bus", "3")]
     [True, True, False, False, False]
     """
-    letters = [letter for letter in unicodedata.normalize("NFKC", text) if letter.isalpha()]
-    ideographs = [letter for letter in letters if _is_ideograph(letter)]
-    num_kana = sum(map(_is_kana, letters))
-    num_kanji = sum(map(_is_in_japanese_sets, ideographs))
-    is_mostly_japanese = bool(letters) and 2 * (num_kana + num_kanji) >= len(letters)
-    is_short_and_maybe_japanese = len(letters) < SHORT and num_kanji == len(ideographs)
+    kinds = unicodedata.normalize("NFKC", text).translate(KINDS)
+    num_kana, num_kanji = kinds.count(KANA), kinds.count(KANJI)
+    num_letters = len(kinds) - kinds.count(NO_LETTER)
+    is_mostly_japanese = num_letters > 0 and 2 * (num_kana + num_kanji) >= num_letters
+    is_short_and_maybe_japanese = num_letters < SHORT and OTHER_IDEOGRAPH not in kinds
     return is_mostly_japanese and (num_kana > 0 or is_short_and_maybe_japanese)
 
 
-def _is_kana(letter: str) -> bool:
-    return "ぁ" <= letter <= "ヿ" or "ㇰ" <= letter <= "ㇿ"
+class _Kinds(dict[int, str]):
+    """Each character's kind, found when it is first met: `str.translate` reads it ten times faster than a loop."""
+
+    def __missing__(self, code: int) -> str:
+        kind = self[code] = _kind(chr(code))
+        return kind
 
 
-def _is_ideograph(letter: str) -> bool:
-    return letter == "々" or unicodedata.name(letter, "").startswith("CJK UNIFIED")
+def _kind(sign: str) -> str:
+    if not sign.isalpha():
+        return NO_LETTER
+    if "ぁ" <= sign <= "ヿ" or "ㇰ" <= sign <= "ㇿ":
+        return KANA
+    if sign == "々" or unicodedata.name(sign, "").startswith("CJK UNIFIED"):
+        return KANJI if _is_in_japanese_sets(sign) else OTHER_IDEOGRAPH
+    return OTHER_LETTER
 
 
-@lru_cache(maxsize=2**14)
-def _is_in_japanese_sets(letter: str) -> bool:
+def _is_in_japanese_sets(sign: str) -> bool:
     try:
-        return bool(letter.encode("euc_jisx0213"))
+        return bool(sign.encode("euc_jisx0213"))
     except UnicodeEncodeError:
         return False
+
+
+KINDS = _Kinds()
 
 
 def _prepare(targets: Targets) -> Prepared:
