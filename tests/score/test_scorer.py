@@ -10,6 +10,7 @@ from vlmmerge.score.segment import content_words, words
 
 KNOWN = [
     *("cider", "rouge_1", "rouge_2", "rouge_l", "bleu_1", "bleu_2", "bleu_3", "bleu_4", "chrf", "exact"),
+    *("contains", "vqa"),
     *("japanese", "facts", "clipscore", "refclipscore", "judge", "judge_heron"),
 ]
 REFERENCES = (("犬が走る", "犬"), ("猫が眠る", "猫"), ("鳥が飛ぶ", "鳥"))
@@ -20,7 +21,7 @@ def test_the_metrics_are_these():
 
 
 def test_what_is_scored_where_nobody_chooses_needs_nothing_but_the_targets():
-    assert possible(Targets(REFERENCES)) == ["cider", "rouge_l", "chrf", "exact", "japanese"]
+    assert possible(Targets(REFERENCES)) == ["cider", "rouge_l", "chrf", "exact", "contains", "japanese"]
     assert possible(Targets(REFERENCES, facts=(("犬",), ("猫",), ("鳥",))))[-1] == "facts"
 
 

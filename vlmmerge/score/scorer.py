@@ -16,6 +16,7 @@ from vlmmerge.score.bleu import BLEU_1, BLEU_2, BLEU_3, BLEU_4
 from vlmmerge.score.chrf import CHRF
 from vlmmerge.score.cider import CIDER
 from vlmmerge.score.clipscore import CLIPSCORE, REFCLIPSCORE
+from vlmmerge.score.contains import CONTAINS
 from vlmmerge.score.exact import EXACT
 from vlmmerge.score.facts import FACTS
 from vlmmerge.score.japanese import JAPANESE
@@ -24,6 +25,7 @@ from vlmmerge.score.metric import Metric, Prepared, Score, Targets
 from vlmmerge.score.rouge import ROUGE_1, ROUGE_2, ROUGE_L
 from vlmmerge.score.statistics import combine_all, combine_each, interval, paired_interval
 from vlmmerge.score.strict import SUFFIX, strict
+from vlmmerge.score.vqa import VQA
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,8 @@ OF_REFERENCES: dict[str, Metric] = {
     "bleu_4": BLEU_4,
     "chrf": CHRF,
     "exact": EXACT,
+    "contains": CONTAINS,
+    "vqa": VQA,
 }
 
 METRICS: dict[str, Metric] = {
@@ -154,4 +158,7 @@ METRICS: dict[str, Metric] = {
 }
 
 # What is scored where nobody chooses, as far as possible: one metric of a kind.
-USUAL = ("cider", "rouge_l", "chrf", "exact", "japanese", "facts", "clipscore", "refclipscore", "judge", "judge_heron")
+USUAL = (
+    *("cider", "rouge_l", "chrf", "exact", "contains", "japanese", "facts"),
+    *("clipscore", "refclipscore", "judge", "judge_heron"),
+)
