@@ -22,6 +22,7 @@ from vlmmerge.score.facts import FACTS
 from vlmmerge.score.japanese import JAPANESE
 from vlmmerge.score.judge import JUDGE, JUDGE_HERON
 from vlmmerge.score.metric import Metric, Prepared, Score, Targets
+from vlmmerge.score.numbers import NUMBERS
 from vlmmerge.score.rouge import ROUGE_1, ROUGE_2, ROUGE_L
 from vlmmerge.score.statistics import combine_all, combine_each, interval, paired_interval
 from vlmmerge.score.strict import SUFFIX, strict
@@ -148,6 +149,7 @@ OF_REFERENCES: dict[str, Metric] = {
 
 METRICS: dict[str, Metric] = {
     **OF_REFERENCES,
+    "numbers": NUMBERS,
     "japanese": JAPANESE,
     "facts": FACTS,
     "clipscore": CLIPSCORE,
