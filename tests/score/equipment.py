@@ -33,9 +33,10 @@ def judge() -> Judge:
 
 
 def equipped(targets: Targets) -> Targets:
-    """The targets, with whatever any metric needs; all samples have one picture."""
+    """The targets, with whatever any metric needs; all samples have one picture, and two wrong options."""
     images = ((picture("red"),),) * len(targets.references)
-    return replace(targets, images=images, clip=clip_folder(), judge=judge())
+    options = tuple((*sample, "青い車", "赤い丸") for sample in targets.references)
+    return replace(targets, images=images, options=options, clip=clip_folder(), judge=judge())
 
 
 def picture(colour: str) -> bytes:

@@ -10,7 +10,7 @@ from vlmmerge.score.segment import content_words, words
 
 KNOWN = [
     *("cider", "rouge_1", "rouge_2", "rouge_l", "bleu_1", "bleu_2", "bleu_3", "bleu_4", "chrf", "exact"),
-    *("contains", "vqa", "numbers"),
+    *("contains", "vqa", "choice", "numbers"),
     *("japanese", "facts", "clipscore", "refclipscore", "judge", "judge_heron"),
 ]
 REFERENCES = (("犬が走る", "犬"), ("猫が眠る", "猫"), ("鳥が飛ぶ", "鳥"))

@@ -13,6 +13,7 @@ import numpy as np
 from vlmmerge import __version__
 from vlmmerge.errors import ScoreError
 from vlmmerge.score.bleu import BLEU_1, BLEU_2, BLEU_3, BLEU_4
+from vlmmerge.score.choice import CHOICE
 from vlmmerge.score.chrf import CHRF
 from vlmmerge.score.cider import CIDER
 from vlmmerge.score.clipscore import CLIPSCORE, REFCLIPSCORE
@@ -149,6 +150,7 @@ OF_REFERENCES: dict[str, Metric] = {
 
 METRICS: dict[str, Metric] = {
     **OF_REFERENCES,
+    "choice": CHOICE,
     "numbers": NUMBERS,
     "japanese": JAPANESE,
     "facts": FACTS,
@@ -161,6 +163,6 @@ METRICS: dict[str, Metric] = {
 
 # What is scored where nobody chooses, as far as possible: one metric of a kind.
 USUAL = (
-    *("cider", "rouge_l", "chrf", "exact", "contains", "japanese", "facts"),
+    *("cider", "rouge_l", "chrf", "exact", "contains", "choice", "japanese", "facts"),
     *("clipscore", "refclipscore", "judge", "judge_heron"),
 )
