@@ -96,7 +96,8 @@ def _see_all(name: str, targets: Targets, has_references: bool) -> tuple[Clip, l
         check_references(targets, name)
     clip = open_clip(targets.clip)
     samples = list(zip(targets.images, targets.references, strict=True))
-    shown = track(samples, f"{name}: looking", transient=True, console=Console(stderr=True))
+    console = Console(stderr=True)
+    shown = track(samples, f"{name}: looking", transient=True, console=console, disable=not console.is_terminal)
     return clip, [
         _see(clip, f"{number}", images, references if has_references else ())
         for number, (images, references) in enumerate(shown, 1)

@@ -15,11 +15,14 @@ from vlmmerge.score.judge.cache import Cache
 from vlmmerge.score.judge.endpoint import Endpoint
 from vlmmerge.score.judge.settings import Judge
 
+# Fewer are soon done; and a search, which shows a bar of its own, mostly asks for fewer at a time.
+MANY = 100
+
 Content = str | Sequence[Mapping[str, object]]
 
 
 def ask_all(judge: Judge, contents: Sequence[Content], label: str) -> list[str]:
-    """Have a judge reply to messages, with a progress bar on stderr while it is asked.
+    """Have a judge reply to messages, with a progress bar on stderr where there are many to ask.
 
     Args:
         judge: Whom to ask.
@@ -54,7 +57,9 @@ def _ask_missing(judge: Judge, missing: dict[str, bytes], cache: Cache, label: s
     threads = ThreadPoolExecutor(judge.concurrency)
     try:
         replies = threads.map(ask, missing)
-        shown = track(replies, label, total=len(missing), transient=True, console=Console(stderr=True))
+        console = Console(stderr=True)
+        is_silent = not console.is_terminal or len(missing) < MANY
+        shown = track(replies, label, len(missing), transient=True, console=console, disable=is_silent)
         return dict(zip(missing, shown, strict=True))
     finally:  # after a fault nothing more is sent
         endpoint.stop()
