@@ -20,6 +20,7 @@ from vlmmerge.score.clipscore import CLIPSCORE, REFCLIPSCORE
 from vlmmerge.score.contains import CONTAINS
 from vlmmerge.score.exact import EXACT
 from vlmmerge.score.facts import FACTS
+from vlmmerge.score.guards import grounding
 from vlmmerge.score.japanese import JAPANESE
 from vlmmerge.score.judge import JUDGE, JUDGE_HERON
 from vlmmerge.score.metric import Metric, Prepared, Score, Targets
@@ -106,6 +107,35 @@ def objective(scores: Mapping[str, Score], weights: Mapping[str, float]) -> floa
     return math.fsum(weight * scores[name].value for name, weight in weights.items())
 
 
+def objective_parts(scores: Mapping[str, Score], weights: Mapping[str, float]) -> list[float]:
+    """How large each sample's own objective is, in the samples' order: what guards weigh the samples by.
+
+    A sample without a value (NaN: a judge said nothing that can be read) has no part.
+    """
+    each = zip(*(scores[name].per_sample for name in weights), strict=True)
+    sums = [math.fsum(weight * value for weight, value in zip(weights.values(), row, strict=True)) for row in each]
+    return [0.0 if math.isnan(value) else abs(value) for value in sums]
+
+
+def paired_grounding(right: Score, other: Score) -> tuple[float, float, float]:
+    """The share of a score that needs the pictures (`guards.grounding`), with its 95 % paired bootstrap interval.
+
+    Args:
+        right: With the samples' own pictures.
+        other: Of the same samples' questions with other pictures, or blank ones.
+
+    Returns:
+        (grounding, low, high).
+
+    Raises:
+        ScoreError: The signatures differ.
+    """
+    _check_same_signature(right, other)
+    return paired_interval(
+        np.array(right.statistics), np.array(other.statistics), METRICS[right.metric].combine, np.vectorize(grounding)
+    )
+
+
 def paired_difference(a: Score, b: Score) -> tuple[float, float, float]:
     """How much better `a` is than `b` on the same samples, with the 95 % interval of a paired bootstrap.
 
@@ -118,13 +148,17 @@ def paired_difference(a: Score, b: Score) -> tuple[float, float, float]:
     Raises:
         ScoreError: The signatures differ, so the two numbers cannot be compared.
     """
+    _check_same_signature(a, b)
+    return paired_interval(np.array(a.statistics), np.array(b.statistics), METRICS[a.metric].combine)
+
+
+def _check_same_signature(a: Score, b: Score) -> None:
     if a.signature != b.signature:
         raise ScoreError(
             "scores with different signatures cannot be compared",
             details=[a.signature, b.signature],
             hint="score both on the same samples with the same metric and version",
         )
-    return paired_interval(np.array(a.statistics), np.array(b.statistics), METRICS[a.metric].combine)
 
 
 def _unknown(name: str) -> str:

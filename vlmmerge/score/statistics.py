@@ -7,6 +7,7 @@ sorts the samples before it draws.
 """
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -44,21 +45,25 @@ def interval(statistics: Array, combine: Combine) -> tuple[float, float]:
     return _percentiles(values, combine_all(statistics, combine))
 
 
-def paired_interval(first: Array, second: Array, combine: Combine) -> tuple[float, float, float]:
+def paired_interval(
+    first: Array, second: Array, combine: Combine, relate: Callable[[Array, Array], Array] = np.subtract
+) -> tuple[float, float, float]:
     """Difference first - second over the same samples, with its 95 % paired bootstrap interval.
 
     Args:
         first, second: Statistics of the same samples in the same order, shape (samples, statistics) both.
+        combine: The metric's own.
+        relate: What is wanted of the two values instead of their difference.
 
     Returns:
         (difference, low, high).
 
     Source: Koehn 2004, Statistical Significance Tests for MT Evaluation, https://aclanthology.org/W04-3250/
     """
-    difference = combine_all(first, combine) - combine_all(second, combine)
+    difference = float(relate(np.array(combine_all(first, combine)), np.array(combine_all(second, combine))))
     num_samples, width = first.shape
     sums = _resampled_sums(_sorted_rows(np.concatenate([first, second], axis=1)))
-    values = combine(sums[:, :width], num_samples) - combine(sums[:, width:], num_samples)
+    values = relate(combine(sums[:, :width], num_samples), combine(sums[:, width:], num_samples))
     return difference, *_percentiles(values, difference)
 
 
