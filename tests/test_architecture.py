@@ -25,6 +25,7 @@ ORDER = [
     "jsonlines",
     "evalsets",
     "generate",
+    "blind",
     "score",
     "exam",
     "compare",
