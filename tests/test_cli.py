@@ -43,6 +43,9 @@ def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("blend.depth={groups: 0}", "blend.depth: wanted global, {groups: N} with N of at least 1, {curve: K} with "),
         ("parents.vlm=./vlmm", 'parents.vlm: no such folder ./vlmm (did you mean "vlm"?), looked for '),
         ("score.objective={cidr: 1.0}", 'score.objective.cidr: no metric "cidr" (did you mean "cider"?)'),
+        ("score.guards={japanes: 90}", 'score.guards.japanes: unknown key (did you mean "japanese"?)'),
+        ("score.guards={grounding: 2}", "score.guards.grounding: wanted a number above 0 and up to 1, found 2"),
+        ("evalset.retention={name: ja-scene, split: x}", 'evalset.retention.name: no evalset "ja-scene" (did you mean'),
         ("score.report=[fact]", 'score.report[0]: no metric "fact" (did you mean "facts"?)'),
         ("evalset.search.name=ja-scene", 'evalset.search.name: no evalset "ja-scene" (did you mean "ja-scenes"?)'),
         ("evalset.search.split=serach", "evalset.search.split: no split in ja-scenes"),
@@ -70,6 +73,21 @@ def test_all_faults_of_a_recipe_come_at_once(cli: "Cli", recipe_file: Path, tmp_
     assert {fault.strip().partition(": ")[0] for fault in faults} == {
         "search.sed", "parents.base", "score.objective.cidr", "evalset.held_out.split",
     }  # fmt: skip
+
+
+def test_a_guard_that_the_samples_cannot_be_held_to_is_told_with_all_other_faults(
+    cli: "Cli", recipe_file: Path, tmp_path: Path
+) -> None:
+    overrides = ["score.guards={japanese: 90}", "evalset.search.split=search_english", "score.report=[fact]"]
+    arguments = [word for override in overrides for word in ("--set", override)]
+    done = cli.run("evolve", recipe_file, "--run", tmp_path / "run", *arguments)
+    assert done.status == 1
+    assert done.message == (
+        f"error: {recipe_file}: 2 faults in the recipe\n"
+        '  score.report[0]: no metric "fact" (did you mean "facts"?)\n'
+        "  score.guards.japanese: the answers to ja-scenes:search_english are to be in `en`; wanted no such key\n"
+        f"{HINT}"
+    )
 
 
 def test_a_recipe_that_is_not_there_is_told(cli: "Cli", tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from vlmmerge.errors import VlmMergeError
-from vlmmerge.estimate import memory_bytes
+from vlmmerge.estimate import describe_plan, memory_bytes, times_asked
 from vlmmerge.plan import Plan, make_plan
 from vlmmerge.recipe import load_recipe
 
@@ -52,6 +52,37 @@ def test_a_gpu_that_is_to_hold_the_parents_and_is_too_small_is_told_before_anyth
     assert memory_bytes(plan, vlm + towers) == (vlm + towers, 0)
     with pytest.raises(VlmMergeError, match=r"blend\.residency: the parents' language towers need"):
         memory_bytes(plan, vlm + towers - 1)
+
+
+QUESTIONS = ("evalset.search.split=search_questions", "generate.question=")
+GUARDED = "score.guards={grounding: 0.1}"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "times"),
+    [
+        ((), 1),
+        ((GUARDED,), 1),  # of captions every answer with another picture is known
+        (QUESTIONS, 1),
+        ((*QUESTIONS, GUARDED), 2),
+        ((QUESTIONS[0], GUARDED), 1),  # `generate.question` asks all the same
+    ],
+)
+def test_a_guard_of_grounding_asks_questions_twice_and_captions_once(
+    parents: Path, overrides: tuple[str, ...], times: int
+) -> None:
+    plan = plan_of(parents, *overrides)
+    assert plan.recipe.evalset
+    assert times_asked(plan.recipe.evalset.search, plan.recipe) == times
+
+
+def test_a_dry_run_tells_objective_guards_and_the_samples_for_retention(parents: Path) -> None:
+    retention = "evalset.retention={name: ja-scenes, split: held_out_english, samples: 3}"
+    described = describe_plan(plan_of(parents, retention))
+    assert described["score"] == "1 cider + 0.01 chrf; guards: none"
+    assert described["samples"].endswith("3 for retention")
+    guarded = describe_plan(plan_of(parents, "score="))["score"]
+    assert guarded == "1 cider; guards: japanese 90, length_ratio 2, repetition 0.2, grounding 0.1"
 
 
 def test_on_a_cpu_dellas_ranks_are_counted_two_bytes_an_element_and_parent(parents: Path) -> None:

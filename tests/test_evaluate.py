@@ -10,12 +10,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from vlmmerge.blend import METHODS
+from vlmmerge.blind import other_samples
 from vlmmerge.errors import CheckpointError, EvalsetError, ParentsError
+from vlmmerge.evalsets import load
 from vlmmerge.evaluate import Evaluator, make_evaluate
 from vlmmerge.generate import LiveVlm
 from vlmmerge.genome import Ratio
 from vlmmerge.plan import make_plan
-from vlmmerge.recipe import load_recipe
+from vlmmerge.recipe import Generate, load_recipe
+from vlmmerge.score import objective
 
 NUM_GENES = 16
 GENOMES = [[0.1 * (gene % 10) for gene in range(NUM_GENES)], [0.9 - 0.05 * gene for gene in range(NUM_GENES)]]
@@ -68,7 +71,7 @@ def test_the_vlm_alone_is_the_vlm_parent_bit_for_bit_and_answers_as_it(
     alone = LiveVlm(folder / "vlm", blended.plan.recipe.generate)
     blended.blender.write(blended.plan.uniform({"vlm": 0.5, "ja": 0.5}))
     assert blended.vlm.answer(blended.search_exam.prompts) != alone.answer(blended.search_exam.prompts)
-    answers, _ = blended.hold_out(blended.plan.uniform({"vlm": 1.0}))
+    answers = blended.hold_out(blended.plan.uniform({"vlm": 1.0}))["answers"]
     assert answers == alone.answer(alone.prepare(blended.held_out_exam.samples))
     live, parent = blended.vlm.parameters(), alone.parameters()
     assert live.keys() == parent.keys()
@@ -176,9 +179,81 @@ def test_a_vlm_that_loads_with_another_head_than_its_files_say_is_refused(tied_p
 
 
 def test_held_out_scores_carry_intervals_and_the_reported_metrics(evaluator: Evaluator) -> None:
-    answers, scores = evaluator.hold_out(evaluator.plan.space.decode(GENOMES[0]))
-    assert len(answers) == 6 and list(scores) == ["cider", "chrf", "exact", "japanese"]
-    assert all(score.low <= score.value <= score.high and score.num_samples == 6 for score in scores.values())
+    record = evaluator.hold_out(evaluator.plan.space.decode(GENOMES[0]))
+    assert list(record) == ["scores", "answers"], "without guards and retention there is nothing else to tell"
+    assert len(record["answers"]) == 6 and list(record["scores"]) == ["cider", "chrf", "exact", "japanese"]
+    for score in record["scores"].values():
+        assert score["low"] <= score["value"] <= score["high"] and score["num_samples"] == 6
+
+
+GUARDS = "score.guards={japanese: 90, length_ratio: 1, repetition: 0.01, grounding: 1}"
+
+
+@pytest.fixture(scope="module")
+def guarded(parents: Path) -> Evaluator:
+    return evaluator_of(parents, GUARDS)
+
+
+def test_a_guarded_candidate_is_scored_by_what_its_guards_keep(evaluator: Evaluator, guarded: Evaluator) -> None:
+    free, result = evaluator.evaluate(GENOMES[0]), guarded.evaluate(GENOMES[0])
+    assert list(result) == ["status", "score", "objective", "guards", "metrics", "answers_sha256"]
+    assert result["objective"] == free["score"]
+    assert {key: result[key] for key in ("metrics", "answers_sha256")} == {
+        key: free[key] for key in ("metrics", "answers_sha256")
+    }
+    kept = [guard["kept"] for guard in result["guards"].values()]
+    assert list(result["guards"]) == ["japanese", "length_ratio", "repetition", "grounding"]
+    assert result["score"] == pytest.approx(free["score"] * math.prod(kept)) and 0 < result["score"] < free["score"]
+
+
+def test_grounding_is_what_the_answers_to_other_pictures_leave(guarded: Evaluator) -> None:
+    """Of captions every such answer is known: it is the other picture's own."""
+    exam = guarded.search_exam
+    assert exam.others and exam.unasked == []
+    guarded.blender.write(guarded.plan.space.decode(GENOMES[0]))
+    other = guarded.vlm.answer(guarded.vlm.prepare(other_samples(exam.samples)))
+    assert other != guarded.vlm.answer(exam.prompts)
+    right, wrong = (
+        objective(exam.scorer.score(answers, intervals=False), guarded.weights)
+        for answers in (guarded.vlm.answer(exam.prompts), other)
+    )
+    found = guarded.evaluate(GENOMES[0])["guards"]["grounding"]
+    assert found["value"] == found["kept"] == pytest.approx(max(0.0, 1 - wrong / right))
+
+
+def test_questions_that_only_one_sample_is_asked_are_asked_again_with_another_picture(parents: Path) -> None:
+    overrides = ["evalset.search={name: ja-scenes, split: search_questions, samples: 5}", "generate.question="]
+    asked_twice = evaluator_of(parents, *overrides, "score={objective: {chrf: 1}, guards: {grounding: 0.1}}")
+    exam = asked_twice.search_exam
+    assert exam.others and len(exam.unasked) == len(exam.others.unasked) > 0
+    result = asked_twice.evaluate(GENOMES[0])
+    asked_twice.blender.write(asked_twice.plan.space.decode(GENOMES[0]))
+    other = asked_twice.vlm.answer(asked_twice.vlm.prepare(other_samples(exam.samples)))
+    wrong = exam.scorer.score(other, intervals=False)["chrf"].value
+    assert result["guards"]["grounding"]["value"] == pytest.approx(max(0.0, 1 - wrong / result["metrics"]["chrf"]))
+    once = evaluator_of(parents, *overrides, "score={objective: {chrf: 1}}").evaluate(GENOMES[0])
+    assert result["answers_sha256"] == once["answers_sha256"], "what else is asked moves no answer"
+
+
+def test_held_out_records_tell_what_the_guards_found(guarded: Evaluator) -> None:
+    record = guarded.hold_out(guarded.plan.space.decode(GENOMES[0]))
+    assert list(record) == ["scores", "answers", "guarded"]
+    assert list(record["guarded"]) == ["score", "objective", "guards"]
+    values = {name: score["value"] for name, score in record["scores"].items()}
+    assert record["guarded"]["objective"] == pytest.approx(values["cider"] + 0.01 * values["chrf"])
+    assert record["guarded"]["score"] < record["guarded"]["objective"]
+
+
+def test_retention_asks_in_the_vlms_own_language_whatever_the_recipe_asks_and_says(parents: Path) -> None:
+    system = "generate.system=日本語で答えてください。"
+    asked = evaluator_of(parents, "evalset.retention={name: ja-scenes, split: held_out_english, samples: 3}", system)
+    record = asked.hold_out(asked.plan.uniform({"vlm": 1.0}))
+    alone = LiveVlm(parents / "vlm", Generate(max_new_tokens=8))
+    samples = load("ja-scenes", "held_out_english", 3)
+    assert record["retention"]["answers"] == alone.answer(alone.prepare(samples))
+    assert record["retention"]["answers"] != record["answers"][:3]
+    assert list(record["retention"]["scores"]) == ["cider"]
+    assert record["retention"]["scores"]["cider"]["num_samples"] == 3
 
 
 @pytest.mark.parametrize("held_out", ["{name: ja-scenes, split: search_questions}", "{name: ja-scenes, split: search}"])
@@ -202,6 +277,11 @@ def test_finals_pictures_are_never_held_out(parents: Path) -> None:
     ]
     with pytest.raises(EvalsetError, match="share their pictures: ja-scenes:search and ja-scenes:search_english"):
         make_plan(load_recipe(parents / "recipe.yaml", overrides))
+
+
+def test_retention_pictures_are_never_searched_on(parents: Path) -> None:
+    with pytest.raises(EvalsetError, match="share their pictures: ja-scenes:search and ja-scenes:search_english"):
+        make_plan(load_recipe(parents / "recipe.yaml", ["evalset.retention={name: ja-scenes, split: search_english}"]))
 
 
 def test_a_plan_with_too_few_samples_is_refused(parents: Path) -> None:

@@ -5,6 +5,7 @@
 
 import contextlib
 import json
+import math
 import os
 import random
 import shutil
@@ -222,6 +223,43 @@ def test_ctrl_c_before_anything_has_a_score_ends_as_cleanly(cli: "Cli", recipe_f
     done = cli.wait()
     assert done.status == 130 and "Traceback" not in done.err
     assert done.err.splitlines()[-1].startswith("interrupted; go on with: vlmmerge evolve ")
+
+
+def test_a_run_by_default_is_guarded_and_tells_what_each_blend_has_kept_of_the_vlms_own_language(
+    cli: "Cli", recipe_file: Path, tmp_path: Path
+) -> None:
+    overrides = ["score=", "evalset.finals=", "search.evaluations=2", "search.grid=0"]
+    overrides.append("evalset.retention={name: ja-scenes, split: held_out_english, samples: 5}")
+    run = tmp_path / "run"
+    done = cli.run("evolve", recipe_file, "--run", run, "--json", *(w for o in overrides for w in ("--set", o)))
+    assert done.status == 0, done.err
+    header, records = read_journal(run / "journal.jsonl")
+    assert header["fields"]["recipe"]["score"]["objective"] == {"cider": 1.0}
+    assert set(header["fields"]["evalset_sha256"]) == {"search", "held_out", "retention"}
+    for candidate in kinds(records, "candidate"):
+        kept = [guard["kept"] for guard in candidate["guards"].values()]
+        assert len(kept) == 4 and candidate["score"] == pytest.approx(candidate["objective"] * math.prod(kept))
+    held_out = {record["name"]: record for record in kinds(records, "held_out")}
+    rows = {row["name"]: row for row in json.loads(done.out)["held_out"]}
+    assert rows.keys() == held_out.keys()
+    for name, row in rows.items():
+        assert row["guarded"] == held_out[name]["guarded"]
+        retention = row["retention"]
+        assert retention["name"] == "ja-scenes:held_out_english"
+        assert retention["scores"] == held_out[name]["retention"]["scores"]
+        assert retention["scores"]["cider"]["num_samples"] == 5 == len(held_out[name]["retention"]["answers"])
+        if name == "vlm":
+            assert retention["change"] is None
+        else:
+            change, low, high = retention["change"]["cider"]
+            assert low <= change <= high
+            of_vlm = rows["vlm"]["retention"]["scores"]["cider"]["value"]
+            assert change == pytest.approx(retention["scores"]["cider"]["value"] - of_vlm)
+    provenance = json.loads((run / "best" / "vlmmerge.json").read_text())
+    assert provenance["retention"]["scores"] == held_out["best"]["retention"]["scores"]
+    assert provenance["held_out"]["guarded"] == held_out["best"]["guarded"]
+    card = (run / "best" / "README.md").read_text()
+    assert "## Retention" in card and "The guards found: " in card
 
 
 def test_resuming_a_finished_run_changes_nothing_and_shows_the_table_again(

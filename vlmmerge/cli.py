@@ -185,13 +185,17 @@ def _compare(inspection: "Inspection") -> dict[str, Any] | None:
 def run_evolve(parsed: argparse.Namespace) -> Any:
     from vlmmerge import console, summary
     from vlmmerge.evalsets import find_evalsets
-    from vlmmerge.plan import make_plan
+    from vlmmerge.plan import guard_faults, make_plan
     from vlmmerge.recipe import check_names, load_recipe, missing_for_evolve
     from vlmmerge.run import BEST, JOURNAL, Run, start_from
     from vlmmerge.score import METRICS
 
     splits = {name: list(evalset.splits) for name, evalset in find_evalsets().items()}
-    recipe = load_recipe(parsed.recipe, parsed.set, lambda r: missing_for_evolve(r) + check_names(r, METRICS, splits))
+    recipe = load_recipe(
+        parsed.recipe,
+        parsed.set,
+        lambda r: missing_for_evolve(r) + check_names(r, METRICS, splits) + guard_faults(r),
+    )
     plan = make_plan(recipe, has_weights=not parsed.dry_run, trusts_code=parsed.trust_remote_code)
     start = start_from(plan, parsed.start_from) if parsed.start_from else None
     if parsed.dry_run:

@@ -16,7 +16,7 @@ from vlmmerge.blend.residency import choose_residency, free_bytes
 from vlmmerge.evalsets import Sample, find_split, load
 from vlmmerge.generate import best_device, chat, check_template, load_processor
 from vlmmerge.plan import Plan
-from vlmmerge.recipe import EvalsetChoice
+from vlmmerge.recipe import EvalsetChoice, Recipe, Score
 from vlmmerge.run import grid_weights
 
 GIB = 2**30
@@ -27,7 +27,7 @@ NUM_HELD_OUT_BLENDS = 6
 USUAL_BATCH = 2**13  # tokens, where the search that a run begins with was not made yet
 # Where only the hub knows: how many samples a split has, and how large its pictures are.
 USUAL_SAMPLES, USUAL_PICTURE = 1000, (640, 480)
-SAMPLES_ARE = {"search": "to search on", "finals": "for finals", "held_out": "held out"}
+SAMPLES_ARE = {"search": "to search on", "finals": "for finals", "held_out": "held out", "retention": "for retention"}
 
 
 def describe_plan(plan: Plan) -> dict[str, Any]:
@@ -39,8 +39,11 @@ def describe_plan(plan: Plan) -> dict[str, Any]:
     choices = recipe.evalset.choices
     sizes = {key: choice.samples or num_samples(choice) for key, choice in choices.items()}
     num_finals = recipe.search.finalists + 1 + min(recipe.search.finalists, num_grid)
-    num_answers = (num_candidates + num_grid) * sizes["search"] + NUM_HELD_OUT_BLENDS * sizes["held_out"]
-    num_answers += num_finals * sizes.get("finals", 0)
+    times = {key: times_asked(choice, recipe) for key, choice in choices.items()}
+    num_answers = (num_candidates + num_grid) * sizes["search"] * times["search"]
+    num_answers += num_finals * sizes.get("finals", 0) * times.get("finals", 1)
+    num_answers += NUM_HELD_OUT_BLENDS * sizes["held_out"] * times["held_out"]
+    num_answers += NUM_HELD_OUT_BLENDS * sizes.get("retention", 0)
     seconds = seconds_per_sample(plan) * num_answers
     return {
         "parents": {name: f"{c.name}, {c.num_bytes / 1e6:,.1f} MB" for name, c in plan.checkpoints.items()},
@@ -48,10 +51,18 @@ def describe_plan(plan: Plan) -> dict[str, Any]:
         "vocabulary": dict(plan.vocabulary.policy),
         "search space": plan.space.describe(),
         "search": f"{recipe.search.algorithm}, {num_candidates} candidates, {num_grid} blends of a grid",
+        "score": _score(recipe.score),
         "samples": ", ".join(f"{number} {SAMPLES_ARE[key]}" for key, number in sizes.items()),
         "memory": _memory(*memory_bytes(plan, free_bytes(torch.device(_device(plan))))),
         "time": f"about {_rounded(seconds)} on {best_device()}",
     }
+
+
+def times_asked(choice: EvalsetChoice, recipe: Recipe) -> int:
+    """How often a sample is asked, at the most: twice where grounding is guarded and each has a question of its own."""
+    is_guarded = recipe.score is not None and "grounding" in recipe.score.limits
+    has_own_questions = not recipe.generate.question and find_split(choice.name, choice.split)[1].kind != "captions"
+    return 2 if is_guarded and has_own_questions else 1
 
 
 def num_samples(choice: EvalsetChoice) -> int:
@@ -102,6 +113,12 @@ def rank_bytes(plan: Plan) -> int:
 
 def _slot_bytes(plan: Plan, parent: str, slot: Slot) -> int:
     return plan.checkpoints[parent].tensors[plan.anatomy.keys[parent][slot]].num_bytes
+
+
+def _score(score: Score) -> str:
+    objective = " + ".join(f"{weight:g} {metric}" for metric, weight in score.weights.items())
+    guards = ", ".join(f"{name} {limit:g}" for name, limit in score.limits.items())
+    return f"{objective}; guards: {guards or 'none'}"
 
 
 def _memory(num_there: int, num_beside: int) -> str:

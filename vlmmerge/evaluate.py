@@ -5,20 +5,25 @@ who chooses the candidates.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 from vlmmerge.blend.live import LiveBlender
+from vlmmerge.blind import find_others
 from vlmmerge.errors import ScoreError, VlmMergeError
-from vlmmerge.evalsets import load
-from vlmmerge.exam import Exam, make_scorer, settings_of
+from vlmmerge.evalsets import find_split, load
+from vlmmerge.exam import Exam, make_scorer, passport, settings_of
 from vlmmerge.generate import LiveVlm
 from vlmmerge.genome import Ratios
 from vlmmerge.plan import Plan, make_plan
 from vlmmerge.recipe import EvalsetChoice, Recipe
 from vlmmerge.resident import make_blender
 from vlmmerge.score import Score, objective
+from vlmmerge.score.defaults import DEFAULT_OBJECTIVES
+from vlmmerge.score.guards import Guarded, Look, check_guards, grounding, guarded
+from vlmmerge.score.scorer import objective_parts
 
 Result = dict[str, Any]
 
@@ -29,8 +34,10 @@ class Evaluator:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         assert plan.recipe.evalset and plan.recipe.score, "a recipe without evalset and score cannot be evaluated"
-        self.score_settings, self.evalset = plan.recipe.score, plan.recipe.evalset
-        self.metrics = list(dict.fromkeys([*self.score_settings.objective, *self.score_settings.report]))
+        self.evalset = plan.recipe.evalset
+        self.weights, self.limits = plan.recipe.score.weights, plan.recipe.score.limits
+        self.metrics = list(dict.fromkeys([*self.weights, *plan.recipe.score.report]))
+        self.settings = settings_of(plan.recipe.score)
         self.vlm = LiveVlm(plan.eyes.folder, plan.recipe.generate, trusts_code=plan.trusts_code)
 
     @cached_property
@@ -40,16 +47,26 @@ class Evaluator:
 
     @cached_property
     def search_exam(self) -> Exam:
-        return self._exam(self.evalset.search, list(self.score_settings.objective))
+        return self._exam(self.evalset.search, list(self.weights))
 
     @cached_property
     def finals_exam(self) -> Exam:
         assert self.evalset.finals
-        return self._exam(self.evalset.finals, list(self.score_settings.objective))
+        return self._exam(self.evalset.finals, list(self.weights))
 
     @cached_property
     def held_out_exam(self) -> Exam:
         return self._exam(self.evalset.held_out, self.metrics)
+
+    @cached_property
+    def retention_exam(self) -> Exam:
+        """The retention's samples, asked as they stand: the recipe's question and system prompt are Japanese."""
+        assert self.evalset.retention
+        choice = self.evalset.retention
+        samples = load(choice.name, choice.split, choice.samples)
+        settings = self.vlm.settings.model_copy(update={"question": None, "system": None})
+        prompts = self.vlm.prepare(samples, f"looking at {choice.name}:{choice.split}", settings)
+        return Exam(samples, prompts, make_scorer(choice, samples, retention_metrics(choice), self.settings))
 
     def evaluate(self, genome: Sequence[float]) -> Result:
         """Score a genome on the search split; one that fails gets no score and the reason."""
@@ -60,7 +77,8 @@ class Evaluator:
 
         Returns:
             A new dict: `status` (`ok` or `failed`), `score`, each metric's value, and a checksum of the answers; or
-            `reason` in place of the last two; `notes` where something happened that moves no score.
+            `reason` in place of the last two; `notes` where something happened that moves no score. Where there are
+            guards, also `objective`, the score without them, and `guards`, what each found and kept.
 
         Raises:
             VlmMergeError: The parents or the samples cannot be read, or the judge cannot be asked.
@@ -69,10 +87,12 @@ class Evaluator:
         blender, exam = self.blender, exam or self.search_exam
         try:
             blender.write(make_ratios())
-            answers = self.vlm.answer(exam.prompts)
+            said = self.vlm.answer([*exam.prompts, *exam.unasked])
+            answers = said[: len(exam.prompts)]
             if not any(answers):
                 raise VlmMergeError("every answer is empty")
             scores = exam.scorer.score(answers, intervals=False)
+            marked = self._guard(exam, said, scores)
         except ScoreError:  # a judge that cannot be asked is no candidate's fault
             raise
         except Exception as error:  # a bad candidate never ends a run
@@ -80,26 +100,65 @@ class Evaluator:
             return {"status": "failed", "score": None, "reason": f"{type(error).__name__}: {reason}"}
         return {
             "status": "ok",
-            "score": objective(scores, self.score_settings.objective),
+            "score": marked.score,
+            **(marked.as_plain() if self.limits else {}),
             "metrics": {name: score.value for name, score in scores.items()},
             "answers_sha256": answers_checksum(answers),
             **({"notes": notes} if (notes := self.vlm.answerer.take_notes()) else {}),
         }
 
-    def hold_out(self, ratios: Ratios) -> tuple[list[str], dict[str, Score]]:
-        """Answer and score the held-out split.
+    def hold_out(self, ratios: Ratios) -> Result:
+        """Answer and score the held-out split, and the retention's if the recipe has one.
+
+        Returns:
+            A new dict: `scores`, each metric's passport, and `answers`; where there are guards, `guarded` with the
+            score that they leave, `objective` and `guards`; with a retention its own `scores` and `answers`.
 
         Raises:
             VlmMergeError: The blend is not finite.
         """
         self.blender.write(ratios)
-        answers = self.vlm.answer(self.held_out_exam.prompts)
-        return answers, self.held_out_exam.scorer.score(answers)
+        exam = self.held_out_exam
+        said = self.vlm.answer([*exam.prompts, *exam.unasked])
+        answers = said[: len(exam.prompts)]
+        scores = exam.scorer.score(answers)
+        marked = self._guard(exam, said, scores)
+        return {
+            "scores": {name: passport(score) for name, score in scores.items()},
+            "answers": answers,
+            **({"guarded": {"score": marked.score, **marked.as_plain()}} if self.limits else {}),
+            **({"retention": self._retain()} if self.evalset.retention else {}),
+        }
+
+    def _retain(self) -> Result:
+        answers = self.vlm.answer(self.retention_exam.prompts)
+        scores = self.retention_exam.scorer.score(answers)
+        return {"scores": {name: passport(score) for name, score in scores.items()}, "answers": answers}
+
+    def _guard(self, exam: Exam, said: Sequence[str], scores: Mapping[str, Score]) -> Guarded:
+        """The objective, turned down by the guards; `said` are the answers to the exam and to its `unasked`."""
+        value, needs_pictures = objective(scores, self.weights), None
+        if exam.others:
+            scorer = replace(exam.scorer, prepared={name: exam.scorer.prepared[name] for name in self.weights})
+            others = scorer.score(exam.others.answers(said), intervals=False)
+            needs_pictures = grounding(value, objective(others, self.weights))
+        references = [sample.references for sample in exam.samples]
+        answers, parts = said[: len(exam.samples)], objective_parts(scores, self.weights)
+        return guarded(value, self.limits, Look(answers, references, parts, needs_pictures))
 
     def _exam(self, choice: EvalsetChoice, metrics: list[str]) -> Exam:
         samples = load(choice.name, choice.split, choice.samples)
-        prompts = self.vlm.prepare(samples, f"looking at {choice.name}:{choice.split}")
-        return Exam(samples, prompts, make_scorer(choice, samples, metrics, settings_of(self.score_settings)))
+        check_guards(self.limits, [sample.references for sample in samples])
+        others = find_others(samples, self.vlm.settings.question) if "grounding" in self.limits else None
+        unasked = others.unasked if others else []
+        prompts = self.vlm.prepare([*samples, *unasked], f"looking at {choice.name}:{choice.split}")
+        number, scorer = len(samples), make_scorer(choice, samples, metrics, self.settings)
+        return Exam(samples, prompts[:number], scorer, others, prompts[number:])
+
+
+def retention_metrics(choice: EvalsetChoice) -> list[str]:
+    """What a retention is scored by: the default objective's metrics for samples of its kind."""
+    return list(DEFAULT_OBJECTIVES[find_split(choice.name, choice.split)[1].kind])
 
 
 def answers_checksum(answers: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from vlmmerge.blind import Others
 from vlmmerge.evalsets import Sample, find_split
 from vlmmerge.generate import Prompt
 from vlmmerge.recipe import EvalsetChoice
@@ -17,11 +18,21 @@ from vlmmerge.score.segment import DEFAULT_SEGMENTER
 
 @dataclass(frozen=True)
 class Exam:
-    """The samples of one split, ready to be asked and scored as often as wanted."""
+    """The samples of one split, ready to be asked and scored as often as wanted.
+
+    Args:
+        samples: What is asked.
+        prompts: One a sample.
+        scorer: What the answers are scored by.
+        others: Where the answers with other pictures come from, if grounding is asked for.
+        unasked: Prompts of `others.unasked`.
+    """
 
     samples: list[Sample]
     prompts: list[Prompt]
     scorer: Scorer
+    others: Others | None = None
+    unasked: Sequence[Prompt] = ()
 
 
 @dataclass(frozen=True)

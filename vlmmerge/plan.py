@@ -5,6 +5,7 @@ Knows the recipe, headers and tokenizers. Does not know models in memory.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from itertools import product
 
 from torch import Tensor
 
@@ -12,11 +13,13 @@ from vlmmerge.anatomy import EMBEDDINGS, VISION, Anatomy, Slot, layout_of, study
 from vlmmerge.anatomy.vocabulary import Vocabulary, study_vocabulary
 from vlmmerge.blend import METHODS, Options
 from vlmmerge.checkpoint import Checkpoint, open_checkpoint, open_headers
-from vlmmerge.errors import EvalsetError
+from vlmmerge.errors import EvalsetError, VlmMergeError
 from vlmmerge.evalsets import find_split, origin
 from vlmmerge.genome import Ratio, Ratios, SearchSpace, build_space
 from vlmmerge.ratios import fixed_ratios
-from vlmmerge.recipe import EvalsetChoice, Recipe
+from vlmmerge.recipe import EvalsetChoice, Guards, Recipe, Score
+from vlmmerge.recipe.reading import faults_to_error
+from vlmmerge.score.defaults import DEFAULT_OBJECTIVES, default_guards
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Plan:
     """What a recipe comes to before any weight is read.
 
     Args:
-        recipe: The recipe.
+        recipe: The recipe; where it has an evalset, its objective and guards are filled in.
         checkpoints: Each parent's opened checkpoint: `vlm`, `base`, the LLMs, and `vision` if the recipe has one.
         anatomy: How their tensors pair.
         space: The genes.
@@ -120,14 +123,20 @@ def make_plan(recipe: Recipe, *, has_weights: bool = True, trusts_code: bool = F
         trusts_code: Whether code that comes with the VLM may run.
 
     Raises:
+        RecipeError: A guard asks for what the search's samples cannot give.
         EvalsetError: There is no such split, it has too few samples, or search and held-out data share pictures.
         CheckpointError: A parent cannot be opened.
         ParentsError: The parents do not fit.
         VlmMergeError: The recipe's depth or ratios do not fit the language tower.
     """
     if recipe.evalset:
-        for seen in filter(None, (recipe.evalset.search, recipe.evalset.finals)):
-            check_apart(seen, recipe.evalset.held_out)
+        evalset = recipe.evalset
+        for seen, unseen in product((evalset.search, evalset.finals), (evalset.held_out, evalset.retention)):
+            if seen and unseen:
+                check_apart(seen, unseen)
+        if faults := guard_faults(recipe):
+            raise faults_to_error(recipe.source, faults)
+        recipe = with_objective(recipe)
     eyes = {VISION: recipe.parents.vision} if recipe.parents.vision else {}
     places = {"vlm": recipe.parents.vlm, "base": recipe.parents.base, **recipe.parents.llms, **eyes}
     open_parent = open_checkpoint if has_weights else open_headers
@@ -155,6 +164,38 @@ def make_space(recipe: Recipe, slots: Sequence[Slot]) -> SearchSpace:
     blend, parents = recipe.blend, ["vlm", *recipe.parents.llms]
     parameters = METHODS[blend.method].parameters
     return build_space(slots, parents, blend.depth, blend.split, blend.ranges.model_dump(), parameters)
+
+
+def with_objective(recipe: Recipe) -> Recipe:
+    """The recipe with an objective: its own, or the default one for the kind of its search's samples.
+
+    The default one has the default guards, unless the recipe has guards, if only `{}`; one's own has those alone.
+
+    Raises:
+        EvalsetError: There is no such split.
+    """
+    assert recipe.evalset
+    score = recipe.score or Score()
+    if score.objective:
+        return recipe
+    _, split = find_split(recipe.evalset.search.name, recipe.evalset.search.split)
+    guards = Guards(**default_guards(split.kind, split.language)) if score.guards is None else score.guards
+    chosen = {"objective": dict(DEFAULT_OBJECTIVES[split.kind]), "guards": guards}
+    return recipe.model_copy(update={"score": score.model_copy(update=chosen)})
+
+
+def guard_faults(recipe: Recipe) -> list[str]:
+    """Fault lines for guards that the search's samples cannot be held to; none where there is no such split."""
+    if not (recipe.evalset and recipe.score and recipe.score.guards):
+        return []
+    try:
+        _, split = find_split(recipe.evalset.search.name, recipe.evalset.search.split)
+    except VlmMergeError:  # told elsewhere
+        return []
+    if recipe.score.guards.japanese is None or split.language == "ja":
+        return []
+    asked = f"{recipe.evalset.search.name}:{recipe.evalset.search.split}"
+    return [f"score.guards.japanese: the answers to {asked} are to be in `{split.language}`; wanted no such key"]
 
 
 def check_apart(search: EvalsetChoice, held_out: EvalsetChoice) -> None:

@@ -23,7 +23,6 @@ from vlmmerge.checkpoint import open_checkpoint
 from vlmmerge.errors import RunError
 from vlmmerge.evalsets import checksum
 from vlmmerge.evaluate import Evaluator, make_evaluate
-from vlmmerge.exam import passport
 from vlmmerge.export import UNWATCHED, ExportWatcher, export
 from vlmmerge.export.card import licences_of
 from vlmmerge.export.licence import warnings
@@ -157,9 +156,7 @@ class Run:
         self.watcher.on_stage("held out", len(wanted))
         for name, of, ratios in wanted:
             if (name, of) not in known:
-                answers, scores = self.evaluator.hold_out(ratios)
-                passports = {metric: passport(score) for metric, score in scores.items()}
-                journal.append({"kind": "held_out", "name": name, "of": of, "scores": passports, "answers": answers})
+                journal.append({"kind": "held_out", "name": name, "of": of, **self.evaluator.hold_out(ratios)})
             self.watcher.on_record({"kind": "held_out", "name": name})
 
     def _export_best(self, header: Record, records: list[Record]) -> None:
@@ -297,7 +294,9 @@ def export_candidate(
     """Write a candidate as a Hugging Face folder, with all that the journal knows of it as provenance."""
     held_out = [r for r in records if r["kind"] == "held_out"]
     of_it = [r for r in held_out if r["of"] == candidate["index"]]
-    beside = {r["name"]: r["scores"] for r in held_out if r["name"] != "best" and r not in of_it}
+    others = [r for r in held_out if r["name"] != "best" and r not in of_it]
+    beside = {r["name"]: r["scores"] for r in others}
+    retained = {r["name"]: r["retention"]["scores"] for r in others if "retention" in r}
     provenance = {
         "vlmmerge": header["version"],
         **header["fields"],
@@ -308,6 +307,10 @@ def export_candidate(
         },
         "held_out": {"scores": of_it[-1]["scores"], "beside": beside} if of_it else {},
     }
+    if of_it and "guarded" in of_it[-1]:
+        provenance["held_out"]["guarded"] = of_it[-1]["guarded"]
+    if of_it and "retention" in of_it[-1]:
+        provenance["retention"] = {"scores": of_it[-1]["retention"]["scores"], "beside": retained}
     export(plan, ratios_of(plan, candidate), out, provenance, watcher)
 
 

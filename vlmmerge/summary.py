@@ -3,9 +3,11 @@
 Knows a plan and its journal's records. Does not know models: answers are scored again from the journal.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from vlmmerge.evalsets import Sample, load
+from vlmmerge.evaluate import retention_metrics
 from vlmmerge.exam import make_scorer, settings_of
 from vlmmerge.journal import Record
 from vlmmerge.plan import Plan
@@ -17,14 +19,16 @@ NUM_SHOWN = 4
 def metrics_of(plan: Plan) -> list[str]:
     """The objective's metrics, then those that are only reported."""
     assert plan.recipe.score
-    return list(dict.fromkeys([*plan.recipe.score.objective, *plan.recipe.score.report]))
+    return list(dict.fromkeys([*plan.recipe.score.weights, *plan.recipe.score.report]))
 
 
 def held_out_rows(plan: Plan, records: list[Record]) -> list[dict[str, Any]]:
     """One row a blend, the best last: name, scores, and by how much the best is better in the objective's first metric.
 
     Returns:
-        New dicts; `difference` is (value, low, high) of the paired bootstrap, None for the best itself.
+        New dicts; `difference` is (value, low, high) of the paired bootstrap, None for the best itself. With guards
+        there is `guarded`: the score that they leave, the objective, and what each found. With a retention there is
+        `retention`: its name, its scores, and in each metric the `change` from the VLM parent, None for the parent.
     """
     held_out = last_held_out(records)
     metric = metrics_of(plan)[0]
@@ -32,15 +36,38 @@ def held_out_rows(plan: Plan, records: list[Record]) -> list[dict[str, Any]]:
     assert plan.recipe.evalset and plan.recipe.score
     scorer = make_scorer(plan.recipe.evalset.held_out, samples, [metric], settings_of(plan.recipe.score))
     scores = {name: scorer.score(record["answers"], intervals=False)[metric] for name, record in held_out.items()}
+    retained = _retention_rows(plan, held_out)
     return [
         {
             "name": name,
             "of": record["of"],
             "scores": record["scores"],
             "difference": None if name == "best" else paired_difference(scores["best"], scores[name]),
+            **({"guarded": record["guarded"]} if "guarded" in record else {}),
+            **({"retention": retained[name]} if retained else {}),
         }
         for name, record in held_out.items()
     ]
+
+
+def _retention_rows(plan: Plan, held_out: Mapping[str, Record]) -> dict[str, dict[str, Any]]:
+    """What each blend has kept of the VLM parent's own language, by the blend's name; none without a retention."""
+    assert plan.recipe.evalset and plan.recipe.score
+    if (choice := plan.recipe.evalset.retention) is None:
+        return {}
+    samples = load(choice.name, choice.split, choice.samples)
+    scorer = make_scorer(choice, samples, retention_metrics(choice), settings_of(plan.recipe.score))
+    scores = {name: scorer.score(record["retention"]["answers"], intervals=False) for name, record in held_out.items()}
+    return {
+        name: {
+            "name": f"{choice.name}:{choice.split}",
+            "scores": record["retention"]["scores"],
+            "change": None
+            if name == "vlm"
+            else {metric: paired_difference(score, scores["vlm"][metric]) for metric, score in scores[name].items()},
+        }
+        for name, record in held_out.items()
+    }
 
 
 def sample_answers(plan: Plan, records: list[Record]) -> list[dict[str, Any]]:

@@ -121,6 +121,21 @@ def test_the_notes_of_scores_are_told_below_them(parents: Path) -> None:
     assert "- `cider|n:6`\n- **this model**, judge: 1 of 6 judgements could not be read, and are left out\n" in card
 
 
+def test_guards_and_retention_are_told_where_there_are_any(parents: Path) -> None:
+    plan = plan_of(parents, "evalset.retention={name: ja-scenes, split: held_out_english}")
+    found = {"japanese": {"value": 45.0, "kept": 0.5}, "repetition": {"value": 0.01, "kept": 1.0}}
+    held_out = {"scores": {"cider": SCORE}, "beside": {}, "guarded": {"score": 0.6, "objective": 1.2, "guards": found}}
+    retention = {"scores": {"cider": SCORE}, "beside": {"vlm": {"cider": SCORE | {"value": 2.5, "high": 3.5}}}}
+    card = card_of(plan, held_out=held_out, retention=retention, candidate={"index": 3})
+    assert "\n\nThe guards found: japanese 45.00 (keeps 50%), repetition 0.01 (keeps 100%).\n\n## Retention\n" in card
+    assert (
+        "on `ja-scenes:held_out_english`, with 95 % intervals:\n\n|  | cider |\n| --- | --- |\n"
+        "| vlm | 2.50 (1.00 to 3.50) |\n| **this model** | 1.25 (1.00 to 1.50) |\n"
+    ) in card
+    bare = card_of(plan_of(parents), held_out={"scores": {"cider": SCORE}}, candidate={"index": 3})
+    assert "guards" not in bare.lower() and "retention" not in bare.lower()
+
+
 def test_ratios_are_told_by_layer_and_equal_neighbours_share_a_line() -> None:
     ratios = {
         Slot(None, "embed_tokens.weight"): {"vlm": Ratio(1.0, 0.5)},

@@ -116,7 +116,7 @@ def test_it_opens_as_a_parent_and_leaves_loadable(old_parents: Path, tmp_path: P
     recipe, out = old_parents / "recipe.yaml", tmp_path / "out"
     assert cli.main(["blend", str(recipe), "--out", str(out), "--set", RATIOS]) == 0
     evaluator = Evaluator(make_plan(load_recipe(recipe, [RATIOS])))
-    answers, _ = evaluator.hold_out(evaluator.plan.fixed_ratios())
+    answers = evaluator.hold_out(evaluator.plan.fixed_ratios())["answers"]
     assert any(answers)
 
     # As anybody would, with transformers alone.

@@ -183,7 +183,10 @@ def test_a_recipe_dumps_as_plain_values_without_warnings_and_comes_back(
         ({"generate.stop": [""]}, 'generate.stop: wanted a list of texts, none of them empty, found [""]'),
         ({"search.evaluatons": 3}, 'search.evaluatons: unknown key (did you mean "evaluations"?)'),
         ({"seed": 3}, "seed: unknown key (did you mean blend.seed or search.seed?)"),
-        ({"score.xyz": 3}, "score.xyz: unknown key; the keys here are objective, report, segmenter, clip, judge"),
+        (
+            {"score.xyz": 3},
+            "score.xyz: unknown key; the keys here are objective, guards, report, segmenter, clip, judg",
+        ),
         ({"blend.ratios.vlm.densty": 1}, 'blend.ratios.vlm.densty: unknown key (did you mean "density"?)'),
         (
             {"blend.method": "tie"},
@@ -354,6 +357,27 @@ def test_a_recipe_dumps_as_plain_values_without_warnings_and_comes_back(
         ),
         ({"score.report": "cider"}, 'score.report: wanted a list, found "cider"'),
         ({"score.report": [1]}, "score.report[0]: wanted text (put it in quotes if it only looks like something else)"),
+        ({"score.guards": {"japanes": 90}}, 'score.guards.japanes: unknown key (did you mean "japanese"?)'),
+        (
+            {"score.guards": {"loudness": 1}},
+            "score.guards.loudness: unknown key; the keys here are japanese, length_ratio, repetition, grounding",
+        ),
+        ({"score.guards": 3}, "score.guards: wanted a mapping of keys to values, found 3"),
+        (
+            {"score.guards": {"japanese": 101}},
+            "score.guards.japanese: wanted a percentage above 0 and up to 100, found 101",
+        ),
+        (
+            {"score.guards": {"japanese": "90"}},
+            'score.guards.japanese: wanted a percentage above 0 and up to 100, found "',
+        ),
+        (
+            {"score.guards": {"length_ratio": 0.5}},
+            "score.guards.length_ratio: wanted a number of at least 1, found 0.5",
+        ),
+        ({"score.guards": {"repetition": 0}}, "score.guards.repetition: wanted a number above 0 and up to 1, found 0"),
+        ({"score.guards": {"grounding": 10}}, "score.guards.grounding: wanted a number above 0 and up to 1, found 10"),
+        ({"evalset.retention": {"name": "x"}}, "evalset.retention.split: missing, wanted a split of that evalset"),
         ({"evalset.search.samples": 0}, "evalset.search.samples: wanted a number of at least 1, found 0"),
         (
             {"evalset.held_out.split": "search"},
@@ -564,12 +588,28 @@ def test_names_are_checked_against_the_callers_lists(tmp_path: Path) -> None:
     ]
 
 
-def test_evolve_needs_evalset_and_score(tmp_path: Path) -> None:
+def test_evolve_needs_an_evalset_and_no_score(tmp_path: Path) -> None:
     require_for_evolve(load_recipe(write(tmp_path, FULL)))
+    require_for_evolve(load_recipe(write(tmp_path, changed({}, drop=("score",)))))
     recipe = load_recipe(write(tmp_path, changed({}, drop=("evalset", "score"))))
     with pytest.raises(RecipeError) as caught:
         require_for_evolve(recipe)
-    assert [line.partition(": ")[0] for line in caught.value.details] == ["evalset", "score"]
+    assert caught.value.details == ("evalset: missing, wanted {search: {name, split}, held_out: {name, split}}",)
+
+
+def test_guards_are_limits_by_name_and_those_left_out_guard_nothing(tmp_path: Path) -> None:
+    score = load_recipe(write(tmp_path, changed({"score.guards": {"japanese": 90, "repetition": 0.2}}))).score
+    assert score is not None and score.limits == {"japanese": 90.0, "repetition": 0.2}
+    for data in (FULL, changed({"score.guards": {}})):
+        score = load_recipe(write(tmp_path, data)).score
+        assert score is not None and score.limits == {}
+
+
+def test_a_journal_is_what_it_was_before_there_were_keys_that_its_recipe_does_not_use(tmp_path: Path) -> None:
+    fields = fingerprint_fields(load_recipe(write(tmp_path, FULL)))
+    assert set(fields["generate"]) == {"question", "system", "max_new_tokens", "dtype"}
+    assert set(fields["score"]) == {"objective", "report"}
+    assert set(fields["evalset"]) == {"search", "held_out", "finals"}
 
 
 def test_a_method_without_ratios_cannot_be_evolved(tmp_path: Path) -> None:
@@ -618,6 +658,8 @@ def test_the_fingerprint_leaves_out_what_moves_no_score(tmp_path: Path, override
         "score.objective.cider=2.0",
         "score.segmenter=ipadic",
         "score.judge={url: 'http://localhost:8000/v1', model: tiny}",
+        "score.guards={grounding: 0.1}",
+        "evalset.retention={name: ja-scenes, split: held_out_english}",
         "evalset.search.samples=9",
         "parents.base=org/other",
     ],

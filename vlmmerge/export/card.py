@@ -34,7 +34,7 @@ def model_card(plan: Plan, ratios: Ratios, provenance: Mapping[str, Any]) -> str
     Args:
         plan: The parents and how they pair.
         ratios: What was blended.
-        provenance: What is known of the candidate: `candidate`, `held_out`; for fixed ratios neither.
+        provenance: What is known of the candidate: `candidate`, `held_out`, `retention`; for fixed ratios none.
 
     Returns:
         Markdown, with a front matter that the hub reads.
@@ -47,6 +47,7 @@ def model_card(plan: Plan, ratios: Ratios, provenance: Mapping[str, Any]) -> str
         *_warnings(licences),
         _parents(plan, licences),
         _scores(provenance.get("held_out", {})),
+        _retention(plan, provenance.get("retention", {})),
         _loading(plan),
         _ratios(plan, ratios),
         _remaking(plan, provenance),
@@ -130,16 +131,37 @@ def _parents(plan: Plan, licences: Mapping[str, Licence]) -> str:
 def _scores(held_out: Mapping[str, Any]) -> str:
     if not held_out.get("scores"):
         return ""
-    blends = {**held_out.get("beside", {}), "**this model**": held_out["scores"]}
-    metrics = list(held_out["scores"])
+    text = "On data that the search never saw, with 95 % intervals:"
+    return f"## Held-out scores\n\n{text}\n\n{_score_table(held_out)}{_guards(held_out.get('guarded'))}"
+
+
+def _retention(plan: Plan, retention: Mapping[str, Any]) -> str:
+    if not retention:
+        return ""
+    assert plan.recipe.evalset and plan.recipe.evalset.retention
+    name = f"{plan.recipe.evalset.retention.name}:{plan.recipe.evalset.retention.split}"
+    text = f"What the merge has kept of the VLM parent's own language, on `{name}`, with 95 % intervals:"
+    return f"## Retention\n\n{text}\n\n{_score_table(retention)}"
+
+
+def _score_table(told: Mapping[str, Any]) -> str:
+    """This model's scores below those of the blends beside it, and their signatures."""
+    blends = {**told.get("beside", {}), "**this model**": told["scores"]}
+    metrics = list(told["scores"])
     rows = [
         (name, *(f"{scores[m]['value']:.2f} ({scores[m]['low']:.2f} to {scores[m]['high']:.2f})" for m in metrics))
         for name, scores in blends.items()
     ]
-    lines = [f"- `{held_out['scores'][metric]['signature']}`" for metric in metrics]
+    lines = [f"- `{told['scores'][metric]['signature']}`" for metric in metrics]
     lines += [f"- {note}" for note in told_notes(blends)]
-    text = "On data that the search never saw, with 95 % intervals:"
-    return f"## Held-out scores\n\n{text}\n\n{_table(['', *metrics], rows)}\n\n" + "\n".join(lines)
+    return f"{_table(['', *metrics], rows)}\n\n" + "\n".join(lines)
+
+
+def _guards(guarded: Mapping[str, Any] | None) -> str:
+    if not guarded:
+        return ""
+    found = [f"{name} {guard['value']:.2f} (keeps {guard['kept']:.0%})" for name, guard in guarded["guards"].items()]
+    return f"\n\nThe guards found: {', '.join(found)}."
 
 
 def _loading(plan: Plan) -> str:

@@ -60,21 +60,23 @@ class LiveVlm:
         return dict(self.model.named_parameters())
 
     @torch.inference_mode()
-    def prepare(self, samples: Sequence[Sample], label: str = "") -> list[Prompt]:
+    def prepare(self, samples: Sequence[Sample], label: str = "", settings: Generate | None = None) -> list[Prompt]:
         """Render the questions and compute the pictures' features, one picture at a time: no answer depends on a batch.
 
         Args:
             samples: What to ask; the recipe's `generate.question` takes the place of their own questions.
             label: Shown before a progress bar; none is shown without.
+            settings: How to ask; the model's own by default.
 
         Raises:
             EvalsetError: A picture cannot be read.
             CheckpointError: The chat template fails, or does not end.
         """
-        check_template(self.processor, samples, self.settings, self.folder)
+        settings = settings or self.settings
+        check_template(self.processor, samples, settings, self.folder)
         known: dict[tuple[bytes, ...], Any] = {}
         shown = track(samples, label, transient=True, console=Console(stderr=True)) if label else samples
-        return [self._prepare_one(sample, known) for sample in shown]
+        return [self._prepare_one(sample, known, settings) for sample in shown]
 
     def answer(self, prompts: Sequence[Prompt]) -> list[str]:
         """Answer without sampling, whatever the batches.
@@ -87,8 +89,8 @@ class LiveVlm:
         """
         return self.answerer.answer(prompts)
 
-    def _prepare_one(self, sample: Sample, known: dict[tuple[bytes, ...], Any]) -> Prompt:
-        inputs = chat(self.processor, sample, self.settings).to(self.model.device)
+    def _prepare_one(self, sample: Sample, known: dict[tuple[bytes, ...], Any], settings: Generate) -> Prompt:
+        inputs = chat(self.processor, sample, settings).to(self.model.device)
         if sample.images not in known:
             known[sample.images] = look(self.model, inputs)
         return make_prompt(inputs, known[sample.images])

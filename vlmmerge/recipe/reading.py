@@ -24,6 +24,13 @@ from vlmmerge.recipe.yamlfile import override, read_yaml
 NAME = re.compile(r"[A-Za-z0-9_.-]+")
 HUB_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_.-]+)?(@[^\s@]+)?")
 
+# Keys that are younger than many a journal, each with the value that says nothing new: it is no part of a fingerprint.
+YOUNGER: dict[str, dict[str, Any]] = {
+    "generate": {"protocol": "greedy", "beams": 1, "repetition_penalty": 1.0, "stop": []},
+    "evalset": {"retention": None},
+    "score": {"guards": None, "segmenter": "unidic-lite", "judge": None},
+}
+
 
 def load_recipe(
     path: str | Path,
@@ -100,7 +107,7 @@ def check_names(recipe: Recipe, metrics: Collection[str], evalsets: Mapping[str,
         return [] if name in names else [f'{key}: no {kind} "{name}"{suggestion(name, names, there_are)}']
 
     lines = []
-    for name in recipe.score.objective if recipe.score else ():
+    for name in (recipe.score.objective or ()) if recipe.score else ():
         lines += fault(f"score.objective.{name}", "metric", name, metrics)
     for i, name in enumerate(recipe.score.report if recipe.score else ()):
         lines += fault(f"score.report[{i}]", "metric", name, metrics)
@@ -112,9 +119,8 @@ def check_names(recipe: Recipe, metrics: Collection[str], evalsets: Mapping[str,
 
 
 def missing_for_evolve(recipe: Recipe) -> list[str]:
-    """Fault lines for what `evolve` needs and `blend` does not: its sections, and ratios to evolve."""
+    """Fault lines for what `evolve` needs and `blend` does not: an evalset, and ratios to evolve."""
     lines = [] if recipe.evalset else ["evalset: missing, wanted {search: {name, split}, held_out: {name, split}}"]
-    lines += [] if recipe.score else ["score: missing, wanted {objective: {METRIC: WEIGHT}}"]
     if (method := recipe.blend.method) in METHODS_WITHOUT_RATIOS:
         lines.append(f"blend.method: {method} has no ratios to evolve; take another, or `vlmmerge blend` with this one")
     return lines
@@ -132,7 +138,7 @@ def require_for_evolve(recipe: Recipe) -> None:
     """Check that a recipe can be evolved.
 
     Raises:
-        RecipeError: There is no evalset or no score, or the method has no ratios.
+        RecipeError: There is no evalset, or the method has no ratios.
     """
     if lines := missing_for_evolve(recipe):
         raise faults_to_error(recipe.source, lines)
@@ -150,6 +156,9 @@ def fingerprint_fields(recipe: Recipe) -> dict[str, Any]:
         "score": {"clip"},
     }  # fmt: skip
     fields = recipe.model_dump(mode="json", exclude=movable)
+    for section, older in YOUNGER.items():
+        for key in [key for key, value in older.items() if fields[section] and fields[section][key] == value]:
+            del fields[section][key]
     return fields | {"parents": copy.deepcopy(recipe._written_parents or fields["parents"])}
 
 

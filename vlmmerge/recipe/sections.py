@@ -21,9 +21,12 @@ from vlmmerge.recipe.values import (
     EpsilonRange,
     Gamma,
     GammaRange,
+    LengthRatio,
+    Percentage,
     Population,
     Range,
     Rescale,
+    Share,
     Split,
     Texts,
     Url,
@@ -122,6 +125,9 @@ class Evalset(Section):
     # No finals: the search's own score decides. They are worth it where the search sees few samples: the best of many
     # candidates on those is partly luck, and more samples show whose score lasts.
     finals: EvalsetChoice | None = None
+    # No retention: it takes a set in the language that the VLM parent speaks, which no recipe says. With one, every
+    # held-out blend is asked its questions as they stand, without `generate.question` and `generate.system`.
+    retention: EvalsetChoice | None = None
 
     @property
     def choices(self) -> dict[str, EvalsetChoice]:
@@ -176,10 +182,23 @@ class Judge(Section):
     sends_images: bool = False  # as both protocols; not every judge can see, and pictures are most of the cost
 
 
+class Guards(Section):
+    """What answers must keep to, or the candidate's score is turned down (the rule: `vlmmerge/score/guards.py`)."""
+
+    japanese: Percentage | None = None  # the least share of answers in Japanese
+    length_ratio: LengthRatio | None = None  # the longest answer, in lengths of the nearest reference
+    repetition: Share | None = None  # the largest share of an answer that it may have said before
+    # The least share of the score that needs the pictures. Questions that no other sample is asked are asked once more
+    # with another picture, which takes up to twice the time; of captions all answers are known.
+    grounding: Share | None = None
+
+
 class Score(Section):
     """What is optimised, what is shown beside it, and what is needed for it."""
 
-    objective: dict[str, float] = Field(min_length=1, description="metrics with a weight each, such as {cider: 1.0}")
+    # By the kind of the search's samples; what is taken, and why, is told in `vlmmerge/score/defaults.py`.
+    objective: Annotated[dict[str, float], Field(min_length=1)] | None = None
+    guards: Guards | None = None  # an objective of one's own has none; the default ones have theirs
     report: tuple[str, ...] = ()  # nothing beside the objective's own metrics
     # What the published scores were made with. `characters` needs no dictionary, and its numbers are others.
     segmenter: Literal["unidic-lite", "ipadic", "sudachi", "sudachi-a", "sudachi-b", "sudachi-c", "characters"] = (
@@ -187,6 +206,17 @@ class Score(Section):
     )
     clip: str | None = None  # none: gigabytes that only `clipscore` needs, and which one reads Japanese best changes
     judge: Judge | None = None  # nobody: it costs money, and what it is shown leaves the machine
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The objective, which a plan's recipe always has."""
+        assert self.objective, "make_plan fills it in"
+        return self.objective
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The guards that are given, by name."""
+        return {name: limit for name, limit in self.guards or () if limit is not None}
 
 
 class Search(Section):
@@ -210,7 +240,7 @@ class Recipe(Section):
     blend: Blend = Field(description="method and, if wanted, depth, split, embeddings, ranges, ratios and seed")
     evalset: Evalset | None = None  # `vlmmerge blend` scores nothing
     generate: Generate = Generate()
-    score: Score | None = None  # as evalset
+    score: Score | None = None  # as evalset; `evolve` takes the default objective
     search: Search = Search()
     _source: Path = PrivateAttr(Path())
     _written_parents: dict[str, Any] | None = PrivateAttr(None)
@@ -253,8 +283,10 @@ SECTIONS: Sections = {
     ("evalset", "search"): EvalsetChoice,
     ("evalset", "held_out"): EvalsetChoice,
     ("evalset", "finals"): EvalsetChoice,
+    ("evalset", "retention"): EvalsetChoice,
     ("generate",): Generate,
     ("score",): Score,
+    ("score", "guards"): Guards,
     ("score", "judge"): Judge,
     ("search",): Search,
 }

@@ -124,6 +124,11 @@ Rescale = Annotated[
     bool | Literal["l1"] | None,
     must("true, false or l1", lambda value: value is None or type(value) is bool or value == "l1"),
 ]
+Percentage = Annotated[
+    float, must("a percentage above 0 and up to 100", lambda value: _is_number(value) and 0 < value <= 100, float)
+]
+Share = Annotated[float, must("a number above 0 and up to 1", _is_density, float)]
+LengthRatio = Annotated[float, must("a number of at least 1", lambda value: _is_number(value) and value >= 1, float)]
 Population = Annotated[
     Literal["auto"] | int,
     must("auto or an integer of at least 2", lambda value: value == "auto" or (type(value) is int and value >= 2)),
