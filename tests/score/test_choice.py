@@ -184,6 +184,12 @@ def test_where_options_hold_numbers_a_bare_number_is_no_label(answer, wanted):
     assert choose(answer, ("2匹", "3匹", "4匹", "5匹")) == wanted
 
 
+def test_signs_of_markup_are_no_part_of_an_option():
+    options = ("$100", "$120", "x_1", "100%")
+    answers = ["$120", "**B**", "答え: (B) $120", "値段は$100です。", "$\\boxed{D}$", "`x_1`", "100%です"]
+    assert [choose(answer, options) for answer in answers] == [1, 1, 1, 0, 3, 2, 3]
+
+
 def test_the_question_shows_which_order_of_kana_is_meant():
     assert choose("イ", OPTIONS) is None
     assert choose("イ", OPTIONS, "次から選べ。ア. 犬 イ. 猫 ウ. 鳥 エ. 魚") == 1

@@ -98,6 +98,8 @@ cat|a cat or a dog|0
 犬||0
 犬|😀|0
 ネコ|ﾈｺです|1
+R. BONING|「R. BONING」と書いてあります。|1
+います|はい、います。|1
 """
 ROWS = [tuple(line.split("|")) for line in TABLE.strip().splitlines()]
 

@@ -23,7 +23,7 @@ from vlmmerge.score.metric import Array, Metric, Prepared, Targets, mean_of_coun
 from vlmmerge.score.normalise import NORMALISATION, normalise
 
 RULE = "labels:1"
-MARKUP = re.compile(r"[*_`#$]+|\\(?:boxed|text)|[{}]")
+MARKUP = re.compile(r"[*_`#]+|\\(?:boxed|text)|[{}]")
 # What comes before the answer itself; the last of them counts.
 MARKER = re.compile(
     r"(?:答え|解答|回答|正解|正答|結論)(?:として(?:は|正しいのは)?)?(?:は|が|:|=|\s)*|したがって|従って|よって|ゆえに|以上より|"

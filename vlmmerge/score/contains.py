@@ -20,7 +20,7 @@ from vlmmerge.score.metric import Metric, Prepared, Targets, check_references, d
 from vlmmerge.score.normalise import NORMALISATION, normalise
 
 RULE = "edges:1"
-SENTENCE_END = re.compile(r"[。．！!？?\n]+|\.(?=\s|$)")
+SENTENCE_END = re.compile(r"[。．！!？?\n]+|(?<!(?<![A-Za-z])[A-Za-z])\.(?=\s|$)")
 PARTICLES = "はがをにのとでもやかへな"
 DENIED = re.compile(
     r"(?:色|の姿|らしきもの)?(?:では|じゃ|には|とは)(?:な[いくか]|ありませ)|"

@@ -39,7 +39,7 @@ COPULA_PAST = re.compile(r"(?:でした|でありました|であった)$")
 SENTENCE_PARTICLE = re.compile(r"(?<=です|ます|した|せん)(?:よね|ね|よ)$|(?<=だ)(?:よね|ね|よ)$")
 # Polite verb endings with only one plain form; others (書きます, 走ります) would need a dictionary and stay.
 POLITE = [
-    (re.compile(r"(?<=[てで])(?:い|おり)ます$|(?<=[がはにもで人名匹頭羽])います$|^います$"), "いる"),
+    (re.compile(r"(?<=[てで])(?:い|おり)ます$|(?<=[がはにもで、人名匹頭羽])います$|^います$"), "いる"),
     (re.compile(r"(?<=[てで])(?:い|おり)ません$|(?<=[がはにもで])いません$|^いません$"), "いない"),
     (re.compile(r"(?<=[てで])(?:い|おり)ました$|(?<=[がはにもで])いました$"), "いた"),
     (re.compile(r"ありません$"), "ない"),
@@ -101,7 +101,18 @@ def drop_polite_ending(text: str) -> str:
 
 def _unquote(text: str) -> str:
     """Take off one pair of quotes or brackets around the whole text; 「赤」と「青」 keeps its own."""
-    closing = QUOTES.get(text[:1])
-    if closing and len(text) > 2 and text.find(closing, 1) == len(text) - 1:
-        return text[1:-1]
-    return text
+    opening, closing = text[:1], QUOTES.get(text[:1], "")
+    if len(text) < 3 or not closing or not text.endswith(closing):
+        return text
+    inner = text[1:-1]
+    is_pair = closing not in inner or (opening != closing and _is_balanced(inner, opening, closing))
+    return inner if is_pair else text
+
+
+def _is_balanced(text: str, opening: str, closing: str) -> bool:
+    depth = 0
+    for sign in text:
+        depth += (sign == opening) - (sign == closing)
+        if depth < 0:
+            return False
+    return depth == 0

@@ -49,7 +49,7 @@ NUMERAL = re.compile(
 )
 KANA = {"ひと": 1, "ふた": 2, "みっ": 3, "よっ": 4, "いつ": 5, "むっ": 6, "なな": 7, "やっ": 8, "ここの": 9}
 KANA_COUNT = re.compile(rf"(?P<thing>{'|'.join(KANA)})つ|(?P<person>ひとり(?!ごと|でに)|ふたり)")
-ZERO = re.compile(rf"ゼロ(?={COUNTER.pattern}|です|$)")
+ZERO = re.compile(rf"ゼロ(?={COUNTER.pattern}|です|[。、」』)]|$)")
 # The second is vertical writing's: 一、二八〇円.
 COMMA = re.compile(r"(?<=\d),(?=\d{3}(?!\d))|(?<=[一二三四五六七八九〇])、(?=[一二三四五六七八九〇]{3}円)")
 

@@ -2,6 +2,7 @@
 
 Knows references as annotators' votes, alike after `normalise.py`. With fewer than four references nobody can vote (one
 left out of three leaves two, and three must agree): they are taken for accepted answers, and one match is fully right.
+A longer list of accepted answers, each there once, is no vote: where references are that, use `exact`.
 """
 
 from collections import Counter
