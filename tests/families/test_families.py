@@ -4,6 +4,7 @@ A family is a function that makes its configuration, as small as transformers al
 tried in every layout of `LAYOUTS` that it has been published in, beside the one that transformers writes.
 """
 
+import copy
 import json
 import re
 import shutil
@@ -27,7 +28,9 @@ from vlmmerge.anatomy.towers import language_tower, towers
 from vlmmerge.checkpoint import open_checkpoint
 from vlmmerge.errors import CheckpointError, ParentsError
 from vlmmerge.generate.decode import decode
-from vlmmerge.generate.features import check_takes_features, join, look, make_prompt
+from vlmmerge.generate.eyes import eye_tensors, put_eyes
+from vlmmerge.generate.features import Seen, check_takes_features, join, look, make_prompt
+from vlmmerge.generate.store import read_seen, write_seen
 from vlmmerge.inspection import describe, inspect
 from vlmmerge.inspection.misfits import FAILS
 from vlmmerge.plan import make_plan
@@ -668,7 +671,7 @@ DECODING: list[dict[str, Any]] = [{}, {"num_beams": 3, "repetition_penalty": 1.5
 @torch.no_grad()
 @pytest.mark.parametrize("family", FAMILIES)
 def test_features_computed_once_say_what_the_pictures_say_alone_and_in_a_padded_batch(
-    written: Callable[[str], Path], family: str
+    written: Callable[[str], Path], family: str, tmp_path: Path
 ) -> None:
     live = load(written(family) / "vlm")
     if family == "Mllama":
@@ -679,17 +682,46 @@ def test_features_computed_once_say_what_the_pictures_say_alone_and_in_a_padded_
     check_takes_features(live, "model")
     prompt = FAMILIES[family]().prompt
     asked = [prompt, longer(prompt), of_two_pictures(prompt), longer(of_two_pictures(prompt))]
-    prompts = [make_prompt(each, look(live, each)) for each in asked]
+    prompts = [make_prompt(each, stored(look(live, each), tmp_path / "seen")) for each in asked]
     for decoding in DECODING:
         settings = {"max_new_tokens": 8, "pad_token_id": PAD, "eos_token_id": None, **decoding}
         endless = [plain_tokens(live, each, settings).tolist() for each in asked]
         settings["eos_token_id"] = max(chain(*endless), key=lambda end: len({len(cut(said, end)) for said in endless}))
         wanted = [cut(plain_tokens(live, each, settings).tolist(), settings["eos_token_id"]) for each in asked]
         assert decoding or len({len(tokens) for tokens in wanted}) > 1, "rows end one after the other"
-        alone = [decode(live, join([prompt]), settings)[0].tolist() for prompt in prompts]
+        blind = put_away_eyes(live)
+        alone = [decode(blind, join([prompt]), settings)[0].tolist() for prompt in prompts]
         assert [cut(tokens, settings["eos_token_id"]) for tokens in alone] == wanted
-        together = [tokens.tolist() for tokens in decode(live, join(prompts * 3), settings)]
+        together = [tokens.tolist() for tokens in decode(blind, join(prompts * 3), settings)]
         assert [cut(tokens, settings["eos_token_id"]) for tokens in together] == wanted * 3
+
+
+def stored(seen: Seen, file: Path) -> Seen:
+    """Features that were written and read again, bit for bit."""
+    write_seen(file, seen)
+    found = read_seen(file)
+    assert found and len(found.deepstack_features or []) == len(seen.deepstack_features or [])
+    file.unlink()
+    return found
+
+
+def put_away_eyes(model: Any) -> Any:
+    """A copy of a model without its eyes: their memory is gone."""
+    blind = copy.deepcopy(model)
+    put_eyes(blind, "meta")
+    assert blind.device.type == "cpu" and any(each.is_meta for each in blind.parameters())
+    return blind
+
+
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name != "Mllama"])
+def test_the_eyes_are_all_that_is_no_language_tower(written: Callable[[str], Path], family: str) -> None:
+    folder = written(family)
+    live, tower = load(folder / "vlm"), tower_of(folder)
+    found = {id(tensor) for _, tensor in eye_tensors(live)}
+    of_eyes = {name for name, tensor in live.named_parameters() if id(tensor) in found}
+    num_eyes = sum(live.get_parameter(name).numel() for name in of_eyes)
+    tensors = load_file(folder / "vlm" / WEIGHTS)
+    assert num_eyes == sum(tensors[key].numel() for key in tower if tower[key] != "language")
 
 
 def plain_tokens(model: Any, prompt: dict[str, Tensor], settings: dict[str, Any]) -> Tensor:

@@ -218,7 +218,7 @@ def test_samples_of_one_picture_share_its_features(vlm: LiveVlm, samples: list[S
     same = [sample for sample in samples if sample.images == samples[0].images]
     prompts = vlm.prepare(same)
     assert len(prompts) > 1 and len({id(prompt.seen) for prompt in prompts}) == 1
-    assert [tuple(feature.shape) for feature in prompts[0].seen["pooler_output"]] == [(9, 32)]
+    assert [tuple(feature.shape) for feature in prompts[0].seen.pooler_output] == [(9, 32)]
     assert int((prompts[0].token_ids == vlm.model.config.image_token_id).sum()) == 9
 
 

@@ -16,9 +16,20 @@ from torch import Tensor
 
 from vlmmerge.errors import CheckpointError
 
-# What models read of precomputed features: a tensor, or a list of one tensor a picture; of deep-stacked ones a list
-# of these, one a layer. (`generate` itself keeps just these where it cuts a prompt.)
-POOLED, DEEP = "pooler_output", "deepstack_features"
+Pooled = Tensor | list[Tensor]  # all pictures in one tensor, or each in one of its own
+
+
+@dataclass(eq=False)
+class Seen:
+    """Projected features of one or more pictures: all that models and `generate` read of them.
+
+    Args:
+        pooler_output: As the model's `get_image_features` gives it.
+        deepstack_features: Deep-stacked ones, the same for each layer; None for a model without.
+    """
+
+    pooler_output: Pooled
+    deepstack_features: list[Pooled] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,13 +38,13 @@ class Prompt:
 
     Args:
         token_ids: The rendered chat with the image token repeated once for each feature: (length,).
-        seen: The picture's projected features, as the model's `get_image_features` gives them.
+        seen: The pictures' projected features.
         of_tokens: What else the model takes a token: (length,) each.
         of_picture: What else it takes a picture, such as the grid of its patches: (1, ...) each.
     """
 
     token_ids: Tensor
-    seen: Any
+    seen: Seen
     of_tokens: Mapping[str, Tensor]
     of_picture: Mapping[str, Tensor]
 
@@ -52,16 +63,26 @@ def check_takes_features(model: Any, where: object) -> None:
         )
 
 
-def look(model: Any, inputs: Mapping[str, Tensor]) -> Any:
-    """Compute the projected features of one sample's picture: a new output with what models read of it."""
+def move(seen: Seen, device: torch.device | str) -> Seen:
+    """The same features on a device; those that are there are shared."""
+    return _join_seen([seen], torch.device(device))
+
+
+def look(model: Any, inputs: Mapping[str, Tensor]) -> Seen:
+    """Compute the projected features of one sample's pictures; they are new."""
     wanted = set(inspect.signature(model.get_image_features).parameters) - {"input_ids", "kwargs"}
     eyes = {name: value for name, value in inputs.items() if name in wanted}
     eyes["pixel_values"] = eyes["pixel_values"].to(model.dtype)
     seen = model.get_image_features(**eyes, return_dict=True)
-    return type(seen)(**{name: seen[name] for name in (POOLED, DEEP) if seen.get(name) is not None})
+    deep = seen.get("deepstack_features")
+    return Seen(_pooled(seen.pooler_output), None if deep is None else [_pooled(layer) for layer in deep])
 
 
-def make_prompt(inputs: Mapping[str, Tensor], seen: Any) -> Prompt:
+def _pooled(features: Any) -> Pooled:
+    return features if isinstance(features, Tensor) else list(features)
+
+
+def make_prompt(inputs: Mapping[str, Tensor], seen: Seen) -> Prompt:
     """Keep what a processor gave for one sample, but for the pixels."""
     beside = {
         name: value
@@ -97,7 +118,7 @@ def join(prompts: Sequence[Prompt]) -> dict[str, Any]:
             [prompt.token_ids for prompt in prompts], width, [prompt.token_ids[-1] for prompt in prompts]
         ),
         "attention_mask": _padded([torch.ones_like(prompt.token_ids) for prompt in prompts], width),
-        "mm_encoder_outputs": {"image": _join_seen([prompt.seen for prompt in prompts])},
+        "mm_encoder_outputs": {"image": _join_seen([prompt.seen for prompt in prompts], prompts[0].token_ids.device)},
     }
     for name in prompts[0].of_tokens:
         batch[name] = _padded([prompt.of_tokens[name] for prompt in prompts], width)
@@ -115,13 +136,17 @@ def _padded(rows: Sequence[Tensor], width: int, fillers: Sequence[Any] | None = 
     return padded
 
 
-def _join_seen(seen: Sequence[Any]) -> Any:
-    fields = {POOLED: _join_pooled([each[POOLED] for each in seen])}
-    if DEEP in seen[0]:
-        fields[DEEP] = [_join_pooled(layers) for layers in zip(*(each[DEEP] for each in seen), strict=True)]
-    return type(seen[0])(**fields)
+def _join_seen(seen: Sequence[Seen], device: torch.device) -> Seen:
+    """Pictures after one another, on the model's device; features that found no room there are in host memory."""
+    deep = [each.deepstack_features for each in seen if each.deepstack_features is not None]
+    return Seen(
+        _join_pooled([each.pooler_output for each in seen], device),
+        [_join_pooled(layers, device) for layers in zip(*deep, strict=True)] if deep else None,
+    )
 
 
-def _join_pooled(pooled: Sequence[Any]) -> Any:
-    """Pictures after one another: tensors as one tensor, lists as one list."""
-    return torch.cat(list(pooled)) if isinstance(pooled[0], Tensor) else list(chain.from_iterable(pooled))
+def _join_pooled(pooled: Sequence[Pooled], device: torch.device) -> Pooled:
+    tensors = [features for features in pooled if isinstance(features, Tensor)]
+    if tensors:
+        return torch.cat([features.to(device, non_blocking=True) for features in tensors])
+    return [features.to(device, non_blocking=True) for features in chain.from_iterable(pooled)]

@@ -17,9 +17,13 @@ from vlmmerge.checkpoint.loading import load_part
 from vlmmerge.evalsets import Sample
 from vlmmerge.generate.answering import Answerer
 from vlmmerge.generate.chat import chat, check_template, load_processor
-from vlmmerge.generate.features import Prompt, check_takes_features, look, make_prompt
+from vlmmerge.generate.eyes import digest, put_eyes
+from vlmmerge.generate.features import Prompt, Seen, check_takes_features, look, make_prompt, move
 from vlmmerge.generate.processor import complete
+from vlmmerge.generate.store import entry, read_seen, write_seen
 from vlmmerge.recipe import Generate
+
+ROOM_LEFT = 0.25  # of a device's memory
 
 
 class LiveVlm:
@@ -37,7 +41,7 @@ class LiveVlm:
     def __init__(self, folder: Path, settings: Generate, *, trusts_code: bool = False) -> None:
         from transformers import AutoModelForImageTextToText  # seconds, and a blend of files needs none
 
-        device = settings.device if settings.device != "auto" else best_device()
+        self.device = torch.device(settings.device if settings.device != "auto" else best_device())
         self.folder = folder
         self.processor = load_processor(folder, trusts_code=trusts_code)
         load = functools.partial(
@@ -46,7 +50,7 @@ class LiveVlm:
         model: Any = load_part(folder, load, trusts_code)
         check_takes_features(model, folder)
         complete(self.processor, model.config.to_dict(), dict(model.named_parameters()))
-        self.model = model.to(device).eval()
+        self.model = model.to(self.device).eval()
         self.settings = settings
         self.answerer = Answerer(self.model, self.processor.tokenizer, settings)
 
@@ -61,7 +65,9 @@ class LiveVlm:
 
     @torch.inference_mode()
     def prepare(self, samples: Sequence[Sample], label: str = "", settings: Generate | None = None) -> list[Prompt]:
-        """Render the questions and compute the pictures' features, one picture at a time: no answer depends on a batch.
+        """Render the questions and get the pictures' features, one sample at a time: no answer depends on a batch.
+
+        Features that were computed before are read; only for others the eyes come to the device.
 
         Args:
             samples: What to ask; the recipe's `generate.question` takes the place of their own questions.
@@ -74,9 +80,12 @@ class LiveVlm:
         """
         settings = settings or self.settings
         check_template(self.processor, samples, settings, self.folder)
-        known: dict[tuple[bytes, ...], Any] = {}
+        known: dict[tuple[bytes, ...], Seen] = {}
         shown = track(samples, label, transient=True, console=Console(stderr=True)) if label else samples
-        return [self._prepare_one(sample, known, settings) for sample in shown]
+        try:
+            return [self._prepare_one(sample, known, settings) for sample in shown]
+        finally:
+            self._put_eyes("cpu")
 
     def answer(self, prompts: Sequence[Prompt]) -> list[str]:
         """Answer without sampling, whatever the batches.
@@ -89,11 +98,37 @@ class LiveVlm:
         """
         return self.answerer.answer(prompts)
 
-    def _prepare_one(self, sample: Sample, known: dict[tuple[bytes, ...], Any], settings: Generate) -> Prompt:
-        inputs = chat(self.processor, sample, settings).to(self.model.device)
+    def _prepare_one(self, sample: Sample, known: dict[tuple[bytes, ...], Seen], settings: Generate) -> Prompt:
+        inputs = chat(self.processor, sample, settings).to(self.device)
         if sample.images not in known:
-            known[sample.images] = look(self.model, inputs)
+            known[sample.images] = self._see(sample.images, inputs)
         return make_prompt(inputs, known[sample.images])
+
+    def _see(self, images: Sequence[bytes], inputs: Any) -> Seen:
+        """The pictures' features: on the device while there is room, else by memory map of the store."""
+        file = entry(self._digest, images)
+        if (seen := read_seen(file)) is None:
+            self._put_eyes(self.device)
+            seen = look(self.model, inputs)
+            write_seen(file, seen)
+            seen = read_seen(file) or seen
+        return move(seen, self.device if has_room(self.device) else "cpu")
+
+    def _put_eyes(self, device: torch.device | str) -> None:
+        if self.device.type == "cuda":  # elsewhere there is one memory
+            put_eyes(self.model, device)
+
+    @functools.cached_property
+    def _digest(self) -> str:
+        return digest(self.model, self.processor, self.device.type)
+
+
+def has_room(device: torch.device) -> bool:
+    """Whether a device may hold more features; what is left is for the cache of keys and values, and for the work."""
+    if device.type != "cuda":
+        return True
+    free, total = torch.cuda.mem_get_info(device)
+    return free > ROOM_LEFT * total
 
 
 def best_device() -> str:
