@@ -153,6 +153,22 @@ C以外はありえません。|C
 答えはいかです|-
 答えは、あです|A
 選択肢Bはイヌとは違います|B
+Based on the image, the correct answer is C: bird.|C
+正解は「B」の「猫」です。|B
+Ｂ（猫）|B
+この画像にはA、B、Cの選択肢がありますが、Bが正しいです。|B
+AとBは違うので、Cが正解です。|C
+AもBも正解です。|-
+AかBが正解です。|-
+A is incorrect because it is a dog. B is correct.|B
+Option B is incorrect. The answer should be C.|C
+選択肢の中で最も適切なのは「C. 鳥」です。|C
+正しい答えは (C) 鳥 です。理由は、Aは犬、Bは猫だからです。|C
+正解は③です|C
+正解はAかBです。|-
+正解はA、理由はBが猫だからです。|-
+A Dog|-
+猫（B）|B
 """
 ROWS = [tuple(line.rsplit("|", 1)) for line in TABLE.strip("\n").splitlines()]
 
@@ -188,6 +204,21 @@ def test_signs_of_markup_are_no_part_of_an_option():
     options = ("$100", "$120", "x_1", "100%")
     answers = ["$120", "**B**", "答え: (B) $120", "値段は$100です。", "$\\boxed{D}$", "`x_1`", "100%です"]
     assert [choose(answer, options) for answer in answers] == [1, 1, 1, 0, 3, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("answer", "wanted"),
+    [
+        ("B\n\n理由：Aは犬ですが、写真には猫が写っています。", 1),
+        ("A: 犬\nB: 猫\n\n正解: B", 1),
+        ("回答：\n\nB", 1),
+        ("A. 犬\nB. 猫\nC. 鳥\nD. 魚", None),
+        ("A\nB\nC\nD", None),
+        ("犬ではありません。\n猫です。", 1),
+    ],
+)
+def test_lines_are_read_for_what_they_are(answer, wanted):
+    assert choose(answer, OPTIONS) == wanted
 
 
 def test_the_question_shows_which_order_of_kana_is_meant():

@@ -3,26 +3,37 @@
 Knows labels (A, イロハ, アイウ, digits; see `labels.py`) and options in words. Never guesses: an answer that names no
 option, or two, is wrong and counts as unreadable.
 
-The rule, first that applies: the whole answer is an option's text; one label is named in what follows the last 答えは,
-正解, したがって or Answer:, or one option's text is said there; the same of the whole answer. A text that is denied
-(犬ではなく) or guessed (犬か猫) is not said, and neither is 犬 in 犬小屋. "A. 猫" where A is 犬 cannot be read.
+The rule, first that applies: the whole answer is an option's text; of the sentence that follows the last 答えは, 正解,
+したがって or Answer:, of all that follows it, of a first line that is a label alone, of the whole answer: one label is
+said to be right (Bが正解), one label is named, or one option's text is said. A text that is denied (犬ではなく) or
+guessed (犬か猫) is not said, and neither is 犬 in 犬小屋. "A. 猫" where A is 犬 cannot be read.
 
 Samples without options are counted out: the signature tells how many are counted in.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from vlmmerge.errors import ScoreError
 from vlmmerge.score.contains import in_sentences, says, says_apart
-from vlmmerge.score.labels import NARROW, Labels, after_label, find_labels, named, without_labels
+from vlmmerge.score.labels import (
+    NARROW,
+    Labels,
+    after_label,
+    begins_with_label_alone,
+    decided,
+    find_labels,
+    named,
+    without_labels,
+)
 from vlmmerge.score.metric import Array, Metric, Prepared, Targets, mean_of_counted
 from vlmmerge.score.normalise import NORMALISATION, normalise
 
 RULE = "labels:1"
+SENTENCE_END = re.compile(r"[。\n]")
 MARKUP = re.compile(r"[*_`#]+|\\(?:boxed|text)|[{}]")
 # What comes before the answer itself; the last of them counts.
 MARKER = re.compile(
@@ -59,13 +70,23 @@ def _choose(answer: str, options: tuple[str, ...], labels: Labels) -> int | None
     if options.count(whole) == 1:
         return options.index(whole)
     text = MARKUP.sub("", answer.translate(NARROW)).strip()
-    concluded = [text[found.end() :].strip() for found in list(MARKER.finditer(text))[-1:]]
-    for part, is_conclusion in [*((part, True) for part in concluded), (text, False)]:
-        labelled = named(part, labels, is_conclusion=is_conclusion)
+    for part, is_conclusion in _parts(text):
+        labelled = decided(part, labels) or named(part, labels, is_conclusion=is_conclusion)
         chosen = labelled | _texts(after_label(part), options) if labelled else _said(part, options)
         if chosen:
             return next(iter(chosen)) if len(chosen) == 1 else None
     return None
+
+
+def _parts(text: str) -> Iterator[tuple[str, bool]]:
+    """What is read of an answer, one after the other until something is chosen; with whether it is the conclusion."""
+    for found in list(MARKER.finditer(text))[-1:]:
+        conclusion = text[found.end() :].strip()
+        yield SENTENCE_END.split(conclusion, maxsplit=1)[0], True
+        yield conclusion, True
+    if begins_with_label_alone(text):
+        yield text.splitlines()[0], False
+    yield text, False
 
 
 def _texts(text: str, options: Sequence[str]) -> set[int]:

@@ -32,7 +32,7 @@ _LABEL = rf"(?P<label>[A-Ja-j]|\d{{1,2}}|{_KANA})"
 # Looks back over the label itself: a pattern that starts with its letters is found many times faster.
 _NO_WORD_BEFORE = r"(?<![A-Za-z0-9À-ÿァ-ヿ㐀-鿿&.'’-].)"
 _NO_WORD_AFTER = r"(?![A-Za-z0-9À-ÿァ-ヿ&'’-]|(?![番及又以])[㐀-鿿])"
-_WORD_OF_ARTICLE = r" (?!because|since|as\b|is\b|and\b|or\b)[a-z]"
+_WORD_OF_ARTICLE = r" (?!because|since|as\b|is\b|and\b|or\b)[A-Za-z]"
 _NAME = "選択肢|記号|番号|option|choice"
 _END = r"(?:番|です|だ|である|でしょう|になります|となります|と思います|かな|[\s。.!、,])*$"
 _WHOLE = re.compile(rf"(?:{_NAME})?\s*{_OPEN}?{_LABEL}{_CLOSE}?{_END}", re.IGNORECASE)
@@ -52,6 +52,12 @@ _MARKED = [
     re.compile(rf"(?:選択肢|[Oo]ption|[Cc]hoice)\s*{_OPEN}?{_LABEL}(?![A-Za-z0-9ァ-ヿつ個])(?<![ぁ-ゖ])"),
     re.compile(r"(?P<label>[1-9])(?<![\d.].)番(?![目線地号])"),
 ]
+# B が正解, however many others are named beside it.
+_DECIDED = re.compile(
+    rf"(?P<label>[A-J]|[1-9]|[ア-ヌロハニホヘト]){_NO_WORD_BEFORE}(?<![とかや].){_CLOSE}?番?"
+    r"(?:が(?:最も)?(?:正解|正し|正答|答え|適切|当てはま|該当)"
+    r"|[)\"'”]? (?:is|would be) (?:the )?(?:correct|right|best|answer))"
+)
 # After another word in Latin letters (vitamin, plan) a letter is no label.
 _WORD_BEFORE = re.compile(r"([A-Za-z]+) [(\"'“]?$")
 _WORDS_BEFORE = re.compile(
@@ -119,6 +125,22 @@ def named(text: str, labels: Labels, *, is_conclusion: bool = False) -> set[int]
     options = [_option(found, labels, is_bare) for found in expected if found]
     options += [_option(found, labels, True) for found in (*marked, *alone)]
     return {option for option in options if option is not None}
+
+
+def decided(text: str, labels: Labels) -> set[int]:
+    """The options of which a text says by their labels that they are right: Bが正解, B is correct.
+
+    >>> decided("AとBは違うので、Cが正解です。", find_labels(("犬", "猫", "鳥")))
+    {2}
+    """
+    options = (_option(found, labels, labels.has_bare_digits) for found in _DECIDED.finditer(text))
+    return {option for option in options if option is not None}
+
+
+def begins_with_label_alone(text: str) -> bool:
+    """Tell whether the first line is a label and nothing else, and no other line begins with one."""
+    first, *others = text.splitlines() or [""]
+    return _WHOLE.match(first) is not None and not any(_LEAD.match(line) or _WHOLE.match(line) for line in others)
 
 
 def after_label(text: str) -> str:
