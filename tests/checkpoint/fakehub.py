@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-LARGE = (".safetensors", ".bin", ".gguf")  # what the hub keeps as large files
+LARGE = (".safetensors", ".bin", ".gguf", ".parquet")  # what the hub keeps as large files
+NAME = r"((?:datasets/)?[^/]+/[^/]+)"
 
 
 @dataclass
@@ -31,7 +32,7 @@ class Repo:
 
 @dataclass
 class FakeHub:
-    """What it holds, and what it has served: (method, path, number of bytes of the answer's body)."""
+    """What it holds (data as `datasets/org/name`), and what it has served: (method, path, bytes of the answer)."""
 
     repos: dict[str, Repo] = field(default_factory=dict)
     served: list[tuple[str, str, int]] = field(default_factory=list)
@@ -81,13 +82,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         path, query = unquote(urlsplit(self.path).path), parse_qs(urlsplit(self.path).query)
-        if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/(revision|tree)/(.+))?", path):
+        if found := re.fullmatch(rf"/api/(?:models/)?{NAME}(?:/(revision|tree)/(.+))?", path):
             repo = self._repo(found[1])
             commit = self._commit(repo, found[3] or "main") if repo else None
             if repo and commit:
                 entries = _entries(repo.commits[commit])
                 self._send_json(entries if found[2] == "tree" else _info(found[1], commit, entries, "blobs" in query))
-        elif found := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+|refs/pr/\d+)/(.+)", path):
+        elif found := re.fullmatch(rf"/{NAME}/resolve/([^/]+|refs/pr/\d+)/(.+)", path):
             repo = self._repo(found[1], is_file=True)
             commit = self._commit(repo, found[2]) if repo else None
             if repo and commit:

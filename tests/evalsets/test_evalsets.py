@@ -3,17 +3,15 @@
 import hashlib
 import io
 import json
-import shutil
 from pathlib import Path
-from typing import Any
 
 import datasets
 import pytest
 from PIL import Image
 
-from vlmmerge import evalsets
+from tests.evalsets.conftest import picture
 from vlmmerge.errors import EvalsetError
-from vlmmerge.evalsets import checksum, describe, find_evalsets, find_split, load, origin
+from vlmmerge.evalsets import describe, find_evalsets, find_split, load, origin
 
 SPLITS = [
     (name, split)
@@ -67,23 +65,34 @@ def test_only_japanese_captions_carry_japanese_facts_and_every_reference_says_th
 
 
 def test_describing_gives_plain_values_with_source_and_licence() -> None:
-    described = describe("ja-scenes")
-    assert json.loads(json.dumps(described)) == described
-    assert set(described["ja-scenes"]) == {"about", "source", "licence", "splits"}
-    assert describe().keys() == find_evalsets().keys()
+    described = describe()
+    assert json.loads(json.dumps(described)) == described and described.keys() == find_evalsets().keys()
+    scenes, jmmmu = described["ja-scenes"], described["jmmmu"]
+    assert (scenes["where"], scenes["kind"], scenes["licence"]) == ("bundled", "captions", "CC0-1.0")
+    files = {file.stat().st_size for file in find_evalsets()["ja-scenes"].folder.glob("*.parquet")}
+    assert scenes["num_bytes"] == sum(files)
+    assert scenes["splits"]["search_questions"]["metrics"] == ["rouge_l", "exact", "chrf"]
+    assert (jmmmu["where"], jmmmu["kind"], jmmmu["num_bytes"]) == ("on the hub", "choices", None)
+    assert "card_text" not in scenes
+
+
+def test_describing_one_set_gives_its_card() -> None:
+    described = describe("ja-scenes")["ja-scenes"]
+    assert described["card_text"] == Path(described["card"]).read_text(encoding="utf-8")
+    for word in ("CC0", "tools/make_ja_scenes.py", find_split("ja-scenes", "held_out")[1].sha256):
+        assert word in described["card_text"]
+    assert describe("jmmmu")["jmmmu"]["card_text"] is None
 
 
 def test_what_there_is_not_is_told_with_what_there_is() -> None:
     with pytest.raises(EvalsetError) as caught:
         describe("ja-scene")
-    assert str(caught.value) == (
-        f'no evalset "ja-scene"; there are {", ".join(find_evalsets())}\nhint: `vlmmerge evalsets` lists them'
-    )
+    there_are = ", ".join(find_evalsets())
+    message = f'no evalset "ja-scene"; there are {there_are}\nhint: `vlmmerge evalsets` lists them'
+    assert str(caught.value) == message
     with pytest.raises(EvalsetError) as caught:
         load("ja-scene", "search")
-    assert str(caught.value) == (
-        f'no evalset "ja-scene"; there are {", ".join(find_evalsets())}\nhint: `vlmmerge evalsets` lists them'
-    )
+    assert str(caught.value) == message
     with pytest.raises(EvalsetError) as caught:
         load("ja-scenes", "test")
     assert str(caught.value).startswith('no split "test" in ja-scenes; there are search, search_english, ')
@@ -93,14 +102,6 @@ def test_what_there_is_not_is_told_with_what_there_is() -> None:
     assert str(caught.value) == (
         "ja-scenes:search has 256 samples, 257 were asked for\nhint: ask for 256 or fewer; no number asks for all"
     )
-
-
-@pytest.fixture
-def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the bundled sets that a test may damage."""
-    folder = shutil.copytree(evalsets.BUNDLED, tmp_path / "evalsets")
-    monkeypatch.setattr(evalsets.find_evalsets, "__defaults__", (folder,))
-    return folder
 
 
 def test_a_file_that_is_missing_or_changed_is_told(copied: Path) -> None:
@@ -135,117 +136,9 @@ def test_the_frozen_document_frequencies_are_those_of_the_sets_own_file() -> Non
     assert hashlib.sha256(evalset.document_frequency.encode()).digest() == hashlib.sha256(written).digest()
 
 
-def write_hub_set(folder: Path, split: str, rows: list[dict[str, Any]]) -> None:
-    """A set as it lies on the hub: parquet files under data/, with pictures as `datasets` writes them."""
-    table = datasets.Dataset.from_list(rows).cast_column("image", datasets.Image())
-    (folder / "data").mkdir(parents=True, exist_ok=True)
-    table.to_parquet(folder / "data" / f"{split}-00000-of-00001.parquet")
-
-
-def picture(colour: str) -> dict[str, Any]:
-    encoded = io.BytesIO()
-    Image.new("RGB", (8, 6), colour).save(encoded, "jpeg")
-    return {"bytes": encoded.getvalue(), "path": None}
-
-
-def question(number: int) -> dict[str, Any]:
-    return {"qa_id": number, "question": f"質問{number}は？", "answer": f"答え{number}"}
-
-
-def wild(colour: str) -> list[dict[str, Any]]:
-    row = {"image": picture(colour), "page_url": "x"}
-    return [row | {"question": f"何{number}？", "answer": f"文{number}です。"} for number in range(2)]
-
-
-@pytest.fixture
-def hub_sets(copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The manifests of the hub's sets, which find local folders of the same columns in the place of the hub."""
-    rows = [
-        {"image": picture(colour), "image_id": 100 + n, "qas": [question(10 * n), question(10 * n + 1)]}
-        for n, colour in enumerate(("red", "green", "blue"))
-    ]
-    for split in ("train", "test"):
-        write_hub_set(tmp_path / "hub" / "ja-vg-vqa-500", split, rows)
-    wild = [
-        {"image": picture("red"), "question": f"何{n}？", "answer": f"文{n}です。", "page_url": "x"} for n in range(2)
-    ]
-    write_hub_set(tmp_path / "hub" / "ja-vlm-bench-in-the-wild", "test", wild)
-    for name in ("ja-vg-vqa-500", "ja-vlm-bench-in-the-wild"):
-        path = copied / name / "manifest.json"
-        manifest = json.loads(path.read_text())
-        for split in manifest["splits"].values():
-            split.pop("num_samples", None)
-        path.write_text(json.dumps(manifest | {"hub": str(tmp_path / "hub" / name)}))
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    return tmp_path / "hub"
-
-
-def test_a_hub_set_of_questions_gives_a_sample_a_question(hub_sets: Path) -> None:
-    samples = load("ja-vg-vqa-500", "held_out_all")
-    assert [sample.id for sample in samples] == ["100/0", "100/1", "101/10", "101/11", "102/20", "102/21"]
-    assert (samples[3].question, samples[3].references) == ("質問11は？", ("答え11",))
-    assert Image.open(io.BytesIO(samples[0].images[0])).size == (8, 6)
-    assert samples[0].images == samples[1].images != samples[2].images
-    assert load("ja-vg-vqa-500", "held_out_all", 3) == samples[:3]
-
-
-def test_the_published_protocol_asks_the_first_question_of_each_picture(hub_sets: Path) -> None:
-    assert [sample.id for sample in load("ja-vg-vqa-500", "held_out")] == ["100/0", "101/10", "102/20"]
-
-
-def test_a_hub_set_of_single_questions_is_numbered_by_row(hub_sets: Path) -> None:
-    samples = load("ja-vlm-bench-in-the-wild", "held_out")
-    assert [(sample.id, sample.question, sample.references) for sample in samples] == [
-        ("0", "何0？", ("文0です。",)),
-        ("1", "何1？", ("文1です。",)),
-    ]
-
-
-def test_the_checksum_of_a_hub_set_is_of_its_content(hub_sets: Path) -> None:
-    before = checksum("ja-vlm-bench-in-the-wild", "held_out")
-    assert before == checksum("ja-vlm-bench-in-the-wild", "held_out")
-    write_hub_set(
-        hub_sets / "ja-vlm-bench-in-the-wild",
-        "test",
-        [
-            {"image": picture("blue"), "question": f"何{n}？", "answer": f"文{n}です。", "page_url": "x"}
-            for n in range(2)
-        ],
-    )
-    assert checksum("ja-vlm-bench-in-the-wild", "held_out") != before
-    assert checksum("ja-scenes", "search") == find_split("ja-scenes", "search")[1].sha256
-
-
 def test_splits_of_the_same_pictures_have_one_origin() -> None:
     assert origin("ja-vg-vqa-500", "held_out") == origin("ja-vg-vqa-500", "held_out_all")
     assert origin("ja-vg-vqa-500", "held_out") != origin("ja-vg-vqa-500", "search")
-
-
-def test_more_samples_than_a_hub_set_has_are_told_when_it_is_read(hub_sets: Path) -> None:
-    with pytest.raises(EvalsetError) as caught:
-        load("ja-vg-vqa-500", "search", 7)
-    assert str(caught.value).startswith("ja-vg-vqa-500:search has 6 samples, 7 were asked for\n")
-
-
-def test_a_hub_set_that_has_changed_is_told(hub_sets: Path) -> None:
-    write_hub_set(hub_sets / "ja-vlm-bench-in-the-wild", "test", [{"image": picture("red"), "question": "何？"}])
-    with pytest.raises(EvalsetError) as caught:
-        load("ja-vlm-bench-in-the-wild", "held_out")
-    assert str(caught.value) == (
-        f"ja-vlm-bench-in-the-wild: no column answer in {hub_sets / 'ja-vlm-bench-in-the-wild'}, split test\n"
-        "  found image, question\nhint: it has changed since its manifest was written"
-    )
-
-
-def test_a_hub_set_that_cannot_be_fetched_is_told_with_the_way_to_it(
-    hub_sets: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shutil.rmtree(hub_sets)
-    with pytest.raises(EvalsetError) as caught:
-        load("ja-vg-vqa-500", "search", 2)
-    where = f"({hub_sets / 'ja-vg-vqa-500'}, split train)"
-    assert str(caught.value).startswith(f"ja-vg-vqa-500 cannot be read from the hub {where}\n")
-    assert caught.value.hint.startswith("its first use needs the network, and a login (`hf auth login`) if it is gated")
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,18 @@
 """The rows of a bundled split: a parquet file beside the manifest that names its checksum."""
 
 import hashlib
-from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vlmmerge.errors import EvalsetError
-from vlmmerge.evalsets.manifest import Evalset, Split
-from vlmmerge.evalsets.rows import Row
+from vlmmerge.evalsets.manifest import Evalset
+from vlmmerge.evalsets.split import Split
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
-def bundled_rows(evalset: Evalset, split: Split, name: str) -> Iterable[Row]:
+def read_bundled(evalset: Evalset, split: Split, name: str) -> "Dataset":
     """Read a split's file; `name` is how messages call the split.
 
     Raises:
@@ -22,8 +25,7 @@ def bundled_rows(evalset: Evalset, split: Split, name: str) -> Iterable[Row]:
         what = "is not the file that its manifest names" if file.exists() else "is missing"
         raise EvalsetError(f"{name}: {file} {what}", hint="restore the folder from the repository")
     datasets.disable_progress_bars()
-    rows = datasets.Dataset.from_parquet(str(file), keep_in_memory=True)
-    return rows.cast_column("image", datasets.Image(decode=False))
+    return datasets.Dataset.from_parquet(str(file), keep_in_memory=True)
 
 
 def _sha256(file: Path) -> str:

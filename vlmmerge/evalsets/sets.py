@@ -3,15 +3,16 @@
 import hashlib
 import itertools
 import json
-from dataclasses import asdict
 from typing import Any
 
 from vlmmerge.errors import EvalsetError
-from vlmmerge.evalsets.bundled import bundled_rows
-from vlmmerge.evalsets.hub import hub_rows
-from vlmmerge.evalsets.manifest import Evalset, Split, find_evalsets
+from vlmmerge.evalsets.bundled import read_bundled
+from vlmmerge.evalsets.describing import describe_evalset
+from vlmmerge.evalsets.hub import read_hub
+from vlmmerge.evalsets.manifest import Evalset, find_evalsets
 from vlmmerge.evalsets.rows import make_samples
 from vlmmerge.evalsets.sample import Sample
+from vlmmerge.evalsets.split import Split
 
 
 def find_split(name: str, split: str, samples: int | None = None) -> tuple[Evalset, Split]:
@@ -20,16 +21,21 @@ def find_split(name: str, split: str, samples: int | None = None) -> tuple[Evals
     Raises:
         EvalsetError: There is no such evalset or split, or it has fewer samples.
     """
+    evalset = _find_evalset(name)
+    chosen = evalset.find(split)
+    if chosen is None:
+        there_are = ", ".join(evalset.splits)
+        raise EvalsetError(f'no split "{split}" in {name}; there are {there_are}', hint=f"`vlmmerge evalsets {name}`")
+    if chosen.num_samples is not None:
+        _check_number(f"{name}:{split}", chosen.num_samples, samples)
+    return evalset, chosen
+
+
+def _find_evalset(name: str) -> Evalset:
     found = find_evalsets()
     if name not in found:
         raise EvalsetError(f'no evalset "{name}"; there are {", ".join(found)}', hint="`vlmmerge evalsets` lists them")
-    if split not in found[name].splits:
-        there_are = ", ".join(found[name].splits)
-        raise EvalsetError(f'no split "{split}" in {name}; there are {there_are}', hint=f"`vlmmerge evalsets {name}`")
-    chosen = found[name].splits[split]
-    if chosen.num_samples is not None:
-        _check_number(f"{name}:{split}", chosen.num_samples, samples)
-    return found[name], chosen
+    return found[name]
 
 
 def _check_number(name: str, number: int, samples: int | None) -> None:
@@ -46,8 +52,8 @@ def load(name: str, split: str, samples: int | None = None) -> list[Sample]:
             hub's set cannot be fetched, or it has fewer samples.
     """
     evalset, chosen = find_split(name, split, samples)
-    rows = hub_rows(evalset, chosen) if chosen.hub_split else bundled_rows(evalset, chosen, f"{name}:{split}")
-    found = list(itertools.islice(make_samples(rows, chosen), samples))
+    table = read_hub(evalset, chosen) if chosen.hub_split else read_bundled(evalset, chosen, f"{name}:{split}")
+    found = list(itertools.islice(make_samples(table, chosen, f"{name}:{split}"), samples))
     _check_number(f"{name}:{split}", len(found), samples)
     return found
 
@@ -64,7 +70,8 @@ def checksum(name: str, split: str) -> str:
     total = hashlib.sha256()
     for sample in load(name, split):
         images = [hashlib.sha256(image).hexdigest() for image in sample.images]
-        total.update(json.dumps([sample.id, *images, sample.question, *sample.references]).encode())
+        context = [sample.context] if sample.context else []
+        total.update(json.dumps([sample.id, *images, sample.question, *sample.references, *context]).encode())
     return total.hexdigest()
 
 
@@ -79,21 +86,11 @@ def origin(name: str, split: str) -> str:
 
 
 def describe(name: str | None = None) -> dict[str, dict[str, Any]]:
-    """What there is, as plain values: all evalsets, or the one of that name.
+    """What there is, as plain values (see `describe_evalset`): all evalsets, or with its card the one of that name.
 
     Raises:
         EvalsetError: There is no such evalset.
     """
-    found = find_evalsets()
-    if name is not None and name not in found:
-        raise EvalsetError(f'no evalset "{name}"; there are {", ".join(found)}', hint="`vlmmerge evalsets` lists them")
-    return {
-        evalset.name: {
-            "about": evalset.about,
-            "source": evalset.source,
-            "licence": evalset.licence,
-            "splits": {key: asdict(split) for key, split in evalset.splits.items()},
-        }
-        for evalset in found.values()
-        if name in (None, evalset.name)
-    }
+    if name is not None:
+        return {name: describe_evalset(_find_evalset(name), has_card=True)}
+    return {key: describe_evalset(evalset) for key, evalset in find_evalsets().items()}
