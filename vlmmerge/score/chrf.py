@@ -19,14 +19,14 @@ BETA = 2
 
 
 @dataclass(frozen=True)
-class _Text:
-    """A text's character n-grams with their counts, all orders in one table, and the number of them in each order."""
+class _Reference:
+    """A reference's character n-grams with their counts, all orders in one table, and the number of them in each order."""
 
     counts: dict[str, int]
     totals: tuple[int, ...]
 
     @classmethod
-    def of(cls, text: str) -> "_Text":
+    def of(cls, text: str) -> "_Reference":
         orders = extract_all_char_ngrams(text, MAX_ORDER)
         counts = {ngram: count for order in orders for ngram, count in order.items()}
         return cls(counts, tuple(order.total() for order in orders))
@@ -51,20 +51,42 @@ def f_score(sums: Array, num_samples: int) -> Array:
     return 100 * (1 + BETA**2) * precision * recall / np.where(denominator > 0, denominator, 1.0)
 
 
-def _count_matches(answer: _Text, reference: _Text) -> list[int]:
-    matches = [0] * MAX_ORDER
-    for ngram in answer.counts.keys() & reference.counts.keys():
-        matches[len(ngram) - 1] += min(answer.counts[ngram], reference.counts[ngram])
+def _without_spaces(text: str) -> str:
+    return "".join(text.split())
+
+
+def _row(answer: str, reference: _Reference) -> list[int]:
+    """For each order the numbers of n-grams of the answer, of the reference, and that match."""
     # An order that the reference is too short for does not count against the answer.
-    kept = (mine if theirs else 0 for mine, theirs in zip(answer.totals, reference.totals, strict=True))
-    return [number for triple in zip(kept, reference.totals, matches, strict=True) for number in triple]
+    said = [max(len(answer) - shorter, 0) if total else 0 for shorter, total in enumerate(reference.totals)]
+    triples = zip(said, reference.totals, _count_matches(answer, reference.counts), strict=True)
+    return [number for triple in triples for number in triple]
 
 
-def _best_rows(answers: Sequence[str], samples: Sequence[Sequence[_Text]]) -> Array:
+def _count_matches(answer: str, wanted: dict[str, int]) -> list[int]:
+    """For each order, how many of the answer's n-grams are in the reference, each as often as it is there at most."""
+    matches = [0] * MAX_ORDER
+    said: dict[str, int] = {}
+    places: Sequence[int] = range(len(answer))
+    for order in range(1, MAX_ORDER + 1):
+        # An n-gram can only match where the shorter one did: most places of most answers fall away at once.
+        last = len(answer) - order
+        places = [place for place in places if place <= last and answer[place : place + order] in wanted]
+        if not places:
+            break
+        for place in places:
+            ngram = answer[place : place + order]
+            said[ngram] = times = said.get(ngram, 0) + 1
+            matches[order - 1] += times <= wanted[ngram]
+    return matches
+
+
+def _best_rows(answers: Sequence[str], samples: Sequence[Sequence[_Reference]]) -> Array:
     """Each answer's counts against its best reference, the first of equals; shape (samples, 18)."""
-    texts = [_Text.of(answer) for answer in answers]
-    pairs = [_count_matches(text, ref) for text, sample in zip(texts, samples, strict=True) for ref in sample]
-    rows = np.array(pairs, dtype=np.float64)
+    texts = map(_without_spaces, answers)
+    rows = np.array(
+        [_row(text, ref) for text, sample in zip(texts, samples, strict=True) for ref in sample], dtype=np.float64
+    )
     starts = np.cumsum([0, *map(len, samples)])
     values = f_score(rows, 1)
     best = [start + values[start:end].argmax() for start, end in pairwise(starts)]
@@ -73,7 +95,7 @@ def _best_rows(answers: Sequence[str], samples: Sequence[Sequence[_Text]]) -> Ar
 
 def _prepare(targets: Targets) -> Prepared:
     check_references(targets, "chrf")
-    samples = [[_Text.of(text) for text in sample] for sample in targets.references]
+    samples = [[_Reference.of(text) for text in sample] for sample in targets.references]
     settings = (f"nc:{MAX_ORDER}", "nw:0", f"beta:{BETA}", "space:no", "case:mixed")
     signature = (describe_references(targets), *settings, f"sacrebleu:{metadata.version('sacrebleu')}")
     return Prepared(lambda answers: _best_rows(answers, samples), signature)
