@@ -20,7 +20,7 @@ BETA = 2
 
 @dataclass(frozen=True)
 class _Reference:
-    """A reference's character n-grams with their counts, all orders in one table, and the number of them in each order."""
+    """A reference's character n-grams with their counts, all orders in one table, and how many each order has."""
 
     counts: dict[str, int]
     totals: tuple[int, ...]
