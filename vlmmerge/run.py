@@ -27,6 +27,7 @@ from vlmmerge.export import UNWATCHED, ExportWatcher, export
 from vlmmerge.export.card import licences_of
 from vlmmerge.export.licence import warnings
 from vlmmerge.export.selftest import check_export
+from vlmmerge.generate import choose_attention, device_of
 from vlmmerge.genome import Ratios, encode
 from vlmmerge.journal import Journal, Record, best, make_header, read_journal
 from vlmmerge.mergekit import write_mergekit
@@ -90,6 +91,7 @@ class Run:
         with Journal(self.folder / JOURNAL) as journal:
             header = make_header(run_fields(self.plan) | ({"start": self.start} if self.start else {}))
             header |= {"parents_commit": self.plan.commits} if self.plan.commits else {}
+            header |= self._attention()
             (journal.open_resume if resume else journal.open_new)(header)
             (self.folder / RECIPE).write_text(
                 self.plan.pinned_recipe.model_dump_json(indent=2) + "\n", encoding="utf-8"
@@ -105,6 +107,14 @@ class Run:
                 raise
             self._export_best(journal.header, journal.records)
             return journal.records
+
+    def _attention(self) -> Record:
+        """The attention that is taken where there is a choice, on a GPU; no part of the fingerprint."""
+        plan, device = self.plan, device_of(self.plan.recipe.generate)
+        if device.type != "cuda":
+            return {}
+        settings, trusts_code = plan.recipe.generate, plan.trusts_code
+        return {"attention": choose_attention(plan.eyes.folder, settings, device, trusts_code=trusts_code)}
 
     def _score_grid(self, journal: Journal) -> None:
         """Score every pair of uniform weights on a grid: the control that a search must beat."""

@@ -16,6 +16,7 @@ from rich.progress import track
 from vlmmerge.checkpoint.loading import load_part
 from vlmmerge.evalsets import Sample
 from vlmmerge.generate.answering import Answerer
+from vlmmerge.generate.attention import choose_attention
 from vlmmerge.generate.chat import chat, check_template, load_processor
 from vlmmerge.generate.eyes import digest, put_eyes
 from vlmmerge.generate.features import Prompt, Seen, check_takes_features, look, make_prompt, move
@@ -41,12 +42,16 @@ class LiveVlm:
     def __init__(self, folder: Path, settings: Generate, *, trusts_code: bool = False) -> None:
         from transformers import AutoModelForImageTextToText  # seconds, and a blend of files needs none
 
-        self.device = torch.device(settings.device if settings.device != "auto" else best_device())
+        self.device = device_of(settings)
         self.folder = folder
         self.processor = load_processor(folder, trusts_code=trusts_code)
+        # On a CPU transformers' own choice is the fastest there is, and nothing is built twice.
+        is_plain = settings.attention == "auto" and self.device.type != "cuda"
+        attention = None if is_plain else choose_attention(folder, settings, self.device, trusts_code=trusts_code)
         load = functools.partial(
-            AutoModelForImageTextToText.from_pretrained, dtype=settings.dtype, use_safetensors=True
-        )
+            AutoModelForImageTextToText.from_pretrained, dtype=settings.dtype, attn_implementation=attention,
+            use_safetensors=True,
+        )  # fmt: skip
         model: Any = load_part(folder, load, trusts_code)
         check_takes_features(model, folder)
         complete(self.processor, model.config.to_dict(), dict(model.named_parameters()))
@@ -56,7 +61,7 @@ class LiveVlm:
 
     @property
     def attention(self) -> str:
-        """The attention implementation that transformers took; it is part of a score's signature."""
+        """The attention implementation that transformers took."""
         return str(self.model.config._attn_implementation)
 
     def parameters(self) -> dict[str, torch.nn.Parameter]:
@@ -129,6 +134,11 @@ def has_room(device: torch.device) -> bool:
         return True
     free, total = torch.cuda.mem_get_info(device)
     return free > ROOM_LEFT * total
+
+
+def device_of(settings: Generate) -> torch.device:
+    """Where a model runs."""
+    return torch.device(settings.device if settings.device != "auto" else best_device())
 
 
 def best_device() -> str:

@@ -26,7 +26,7 @@ HUB_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_.-]+)?(@[^\s@]+)?"
 
 # Keys that are younger than many a journal, each with the value that says nothing new: it is no part of a fingerprint.
 YOUNGER: dict[str, dict[str, Any]] = {
-    "generate": {"protocol": "greedy", "beams": 1, "repetition_penalty": 1.0, "stop": []},
+    "generate": {"protocol": "greedy", "beams": 1, "repetition_penalty": 1.0, "stop": [], "attention": "auto"},
     "evalset": {"retention": None},
     "score": {"guards": None, "segmenter": "unidic-lite", "judge": None},
 }

@@ -165,6 +165,8 @@ class Generate(Section):
     batch_tokens: BatchTokens = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # as the vlm parent was saved, since that ships
     device: str = "auto"  # the GPU where there is one
+    # The fastest that is installed and fits; it is told in the run's header, for scores may differ by a rounding.
+    attention: Literal["auto", "flash_attention_2", "flash_attention_3", "flash_attention_4", "sdpa", "eager"] = "auto"
 
     @model_validator(mode="before")
     @classmethod
