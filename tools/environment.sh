@@ -2,7 +2,7 @@
 # Knows where Python is and what to install. PYTHON=... names a Python; pip's own settings (PIP_INDEX_URL ...) hold.
 # shellcheck shell=bash
 
-NEEDED_GB=5 # with all that the tests need 3.6; an unfinished install must not fill the disk
+NEEDED_GB=5 # with all that the tests need 3.8; an unfinished install must not fill the disk
 
 say() { echo "$*" >&2; }
 
