@@ -9,15 +9,15 @@ from tests.score.judge.fakejudge import Reply, serving
 from tests.score.tinyclip import write_clip
 from vlmmerge.checkpoint import open_checkpoint
 from vlmmerge.errors import ScoreError
-from vlmmerge.evalsets import Sample
+from vlmmerge.evalsets import Sample, load
 from vlmmerge.evaluate import Evaluator
-from vlmmerge.exam import ScoreSettings, make_targets, settings_of
+from vlmmerge.exam import ScoreSettings, make_scorer, make_targets, settings_of
 from vlmmerge.plan import make_plan
+from vlmmerge.recipe import EvalsetChoice, load_recipe
 from vlmmerge.recipe import Score as ScoreSection
-from vlmmerge.recipe import load_recipe
 from vlmmerge.run import run_fields
 from vlmmerge.score import Judge, possible, prepare
-from vlmmerge.score.segment import SEGMENTERS
+from vlmmerge.score.segment import SEGMENTERS, segmenter_name
 
 SAMPLES = [Sample("a", (b"png",), "何？", ("白い犬",), context="犬の写真"), Sample("b", (b"png",), "何色？", ("赤",))]
 
@@ -45,6 +45,19 @@ def test_settings_reach_the_metrics(tmp_path: Path) -> None:
     targets = make_targets(SAMPLES, ScoreSettings("ipadic", str(tmp_path), judge))
     assert (targets.clip, targets.judge, targets.contexts) == (str(tmp_path), judge, ("犬の写真", ""))
     assert "|seg:ipadic-" in prepare(["rouge_l"], targets).score(["犬", "赤"])["rouge_l"].signature
+
+
+@pytest.mark.parametrize("segmenter", SEGMENTERS)
+def test_every_segmenter_scores_captions_of_a_set_whose_table_is_of_another(segmenter: str) -> None:
+    """On the bundled sets CIDEr-D refused any segmenter but that of their frozen tables, the default."""
+    for package in SEGMENTERS[segmenter][1].split():
+        pytest.importorskip(package.replace("-", "_"))
+    samples = load("ja-scenes", "search", 8)
+    choice = EvalsetChoice(name="ja-scenes", split="search", samples=8)
+    scorer = make_scorer(choice, samples, ["cider"], ScoreSettings(segmenter))
+    score = scorer.score([sample.references[0] for sample in samples])["cider"]
+    assert score.value > 5
+    assert f"|seg:{segmenter_name(segmenter)}|" in score.signature
 
 
 def test_what_needs_settings_is_possible_only_with_them() -> None:

@@ -79,8 +79,10 @@ def make_scorer(
         ScoreError: A metric is unknown, or the evalset lacks what it needs.
     """
     evalset, split = find_split(choice.name, choice.split)
-    # The set's frozen table is of its captions in Japanese; anything else counts its own references.
-    frozen = evalset.document_frequency if split.language == "ja" and split.kind == "captions" else None
+    # The set's frozen table is of its Japanese captions' words by the default segmenter; anything else counts its own
+    # references.
+    has_table = split.language == "ja" and split.kind == "captions" and settings.segmenter == DEFAULT_SEGMENTER
+    frozen = evalset.document_frequency if has_table else None
     documents = DocumentFrequency.from_json(frozen) if frozen else None
     targets = make_targets(samples, settings)
     targets = replace(targets, documents=documents, fact_vocabulary=evalset.fact_vocabulary)
