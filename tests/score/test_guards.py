@@ -169,6 +169,13 @@ def test_the_parts_of_an_objective_are_its_samples_own():
     assert parts == pytest.approx([abs(chrf - 0.5 * exact) for chrf, exact in each])
 
 
+def test_a_sample_that_a_metric_does_not_count_has_no_part_in_it():
+    """A reference without a number has the value None, which could not be added."""
+    scores = prepare(["numbers"], Targets((("3人",), ("犬",)))).score(["三人です。", "犬です。"], intervals=False)
+    assert scores["numbers"].per_sample[1] is None
+    assert objective_parts(scores, {"numbers": 1.0}) == [100.0, 0.0]
+
+
 def test_grounding_has_an_interval_of_a_paired_bootstrap():
     scorer = prepare(["chrf"], Targets(tuple(REFERENCES)))
     right, other = scorer.score(HONEST)["chrf"], scorer.score(HONEST[1:] + HONEST[:1])["chrf"]

@@ -7,7 +7,7 @@ Knows answers and what they are measured against; knows nothing of the model tha
 from vlmmerge.score.cider import DocumentFrequency, document_frequency
 from vlmmerge.score.judge import Judge
 from vlmmerge.score.metric import Metric, Score, Targets
-from vlmmerge.score.scorer import METRICS, Scorer, objective, paired_difference, possible, prepare
+from vlmmerge.score.scorer import METRICS, Scorer, objective, paired_difference, paired_grounding, possible, prepare
 
 __all__ = [
     "METRICS",
@@ -20,6 +20,7 @@ __all__ = [
     "document_frequency",
     "objective",
     "paired_difference",
+    "paired_grounding",
     "possible",
     "prepare",
 ]

@@ -110,11 +110,13 @@ def objective(scores: Mapping[str, Score], weights: Mapping[str, float]) -> floa
 def objective_parts(scores: Mapping[str, Score], weights: Mapping[str, float]) -> list[float]:
     """How large each sample's own objective is, in the samples' order: what guards weigh the samples by.
 
-    A sample without a value (NaN: a judge said nothing that can be read) has no part.
+    A metric that a sample does not count for has no part in it.
     """
     each = zip(*(scores[name].per_sample for name in weights), strict=True)
-    sums = [math.fsum(weight * value for weight, value in zip(weights.values(), row, strict=True)) for row in each]
-    return [0.0 if math.isnan(value) else abs(value) for value in sums]
+    return [
+        abs(math.fsum(weight * (value or 0.0) for weight, value in zip(weights.values(), row, strict=True)))
+        for row in each
+    ]
 
 
 def paired_grounding(right: Score, other: Score) -> tuple[float, float, float]:
