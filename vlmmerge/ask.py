@@ -10,9 +10,9 @@ from typing import Any
 
 from vlmmerge.compare import Answered, compare
 from vlmmerge.evalsets import Sample, load
+from vlmmerge.evalsets.pictures import read_images
 from vlmmerge.exam import make_scorer
 from vlmmerge.generate import LiveVlm
-from vlmmerge.generate.pictures import read_images
 from vlmmerge.recipe import EvalsetChoice, Generate
 
 Results = dict[str, dict[str, Any]]

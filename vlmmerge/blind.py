@@ -17,7 +17,7 @@ from PIL import Image
 
 from vlmmerge.errors import EvalsetError
 from vlmmerge.evalsets import Sample
-from vlmmerge.generate.pictures import read_images
+from vlmmerge.evalsets.pictures import read_images
 
 GREY = (128, 128, 128)
 

@@ -123,7 +123,11 @@ def make_parser() -> argparse.ArgumentParser:
         "models", nargs="+", metavar="MODEL", help="a Hugging Face folder, a hub id, or a run's folder (its best)"
     )
     evaluate.add_argument(
-        "--evalset", action="append", required=True, metavar="NAME[:SPLIT]", help="the split is held_out by default"
+        "--evalset",
+        action="append",
+        required=True,
+        metavar="NAME[:SPLIT]",
+        help="the split is held_out by default; for your own pictures the path of a folder with a JSONL, or of parquet",
     )
     evaluate.add_argument(
         "--metric", action="append", default=[], metavar="NAME", help="default: every metric that the evalset allows"
@@ -184,17 +188,16 @@ def _compare(inspection: "Inspection") -> dict[str, Any] | None:
 
 def run_evolve(parsed: argparse.Namespace) -> Any:
     from vlmmerge import console, summary
-    from vlmmerge.evalsets import find_evalsets
+    from vlmmerge.evalsets import known_splits
     from vlmmerge.plan import guard_faults, make_plan
     from vlmmerge.recipe import check_names, load_recipe, missing_for_evolve
     from vlmmerge.run import BEST, JOURNAL, Run, start_from
     from vlmmerge.score import METRICS
 
-    splits = {name: list(evalset.splits) for name, evalset in find_evalsets().items()}
     recipe = load_recipe(
         parsed.recipe,
         parsed.set,
-        lambda r: missing_for_evolve(r) + check_names(r, METRICS, splits) + guard_faults(r),
+        lambda r: missing_for_evolve(r) + check_names(r, METRICS, known_splits(r.evalset_names)) + guard_faults(r),
     )
     plan = make_plan(recipe, has_weights=not parsed.dry_run, trusts_code=parsed.trust_remote_code)
     start = start_from(plan, parsed.start_from) if parsed.start_from else None
@@ -283,13 +286,14 @@ def run_export(parsed: argparse.Namespace) -> Any:
 def run_evaluate(parsed: argparse.Namespace) -> Any:
     from vlmmerge import console
     from vlmmerge.ask import evaluate_models
+    from vlmmerge.evalsets import parse_choice
     from vlmmerge.recipe import EvalsetChoice, Generate
     from vlmmerge.scoreboard import show_comparison, show_worst
 
     choices = []
     for text in parsed.evalset:
-        name, _, split = text.partition(":")
-        choices.append(EvalsetChoice(name=name, split=split or "held_out", samples=parsed.samples))
+        name, split = parse_choice(text)
+        choices.append(EvalsetChoice(name=name, split=split, samples=parsed.samples))
     models = _named_folders(parsed.models)
     keep = _keep_in(parsed.out)
     settings, trusts_code = Generate(max_new_tokens=parsed.max_new_tokens), parsed.trust_remote_code
@@ -322,7 +326,7 @@ def run_score(parsed: argparse.Namespace) -> Any:
 
 def run_answer(parsed: argparse.Namespace) -> Any:
     from vlmmerge.ask import answer_one
-    from vlmmerge.generate.pictures import read_picture_file
+    from vlmmerge.evalsets.pictures import read_picture_file
     from vlmmerge.recipe import Generate
 
     image, folder = read_picture_file(parsed.image), _model_folder(parsed.model)

@@ -3,7 +3,7 @@
 Knows files and pydantic's models of a row. Does not know what a row is for.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,13 +18,19 @@ Row = TypeVar("Row", bound=BaseModel)
 Fault = type[VlmMergeError]
 
 
-def read_rows(file: Path, row: type[Row], error: Fault = VlmMergeError) -> list[tuple[int, Row]]:
+def read_rows(
+    file: Path,
+    row: type[Row],
+    error: Fault = VlmMergeError,
+    check: Callable[[Row], Iterable[str]] = lambda row: (),
+) -> list[tuple[int, Row]]:
     """Read a file of one JSON object a line; blank lines are passed over.
 
     Args:
         file: UTF-8 text.
         row: The model that each object must fit.
         error: What is raised.
+        check: Further faults of a row that fits the model.
 
     Returns:
         The line's number, from 1, and its row, for each.
@@ -44,9 +50,10 @@ def read_rows(file: Path, row: type[Row], error: Fault = VlmMergeError) -> list[
         if not line.strip():
             continue
         try:
-            rows.append((number, row.model_validate_json(line)))
+            rows.append((number, fitting := row.model_validate_json(line)))
+            faults.extend(f"line {number}: {text}" for text in check(fitting))
         except ValidationError as fault:
-            faults.extend(f"line {number}: {text}" for text in _texts(fault, row))
+            faults.extend(f"line {number}: {text}" for text in fault_texts(fault, row))
     if faults:
         raise_faults(file, faults, error)
     if not rows:
@@ -61,7 +68,8 @@ def raise_faults(file: Path, faults: list[str], error: Fault) -> None:
     raise error(f"{file}: {number}", details=[*faults[:MOST_SHOWN], *more], hint="mend the file")
 
 
-def _texts(fault: ValidationError, row: type[BaseModel]) -> Iterator[str]:
+def fault_texts(fault: ValidationError, row: type[BaseModel]) -> Iterator[str]:
+    """What is wrong with a row, a line a fault."""
     for error in fault.errors():
         if error["type"] == "json_invalid":
             yield f"not JSON: {error['ctx']['error'].replace(' line 1 column ', ' character ')}"

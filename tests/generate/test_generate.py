@@ -23,9 +23,9 @@ from transformers import (
 
 from vlmmerge.errors import CheckpointError, EvalsetError
 from vlmmerge.evalsets import Sample, load
+from vlmmerge.evalsets.pictures import MAX_PIXELS, read_images, read_picture_file
 from vlmmerge.generate import LiveVlm, chat
 from vlmmerge.generate.chat import as_answer, template_arguments
-from vlmmerge.generate.pictures import MAX_PIXELS, read_images, read_picture_file
 from vlmmerge.recipe import Generate
 
 SETTINGS = Generate(max_new_tokens=8)

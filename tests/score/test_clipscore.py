@@ -13,7 +13,7 @@ from tests.score.equipment import picture
 from tests.score.tinyclip import LIMIT, write_clip, write_pair, write_siglip, write_siglip2
 from vlmmerge.errors import CheckpointError, EvalsetError, ScoreError
 from vlmmerge.evalsets import Sample
-from vlmmerge.generate.pictures import read_images
+from vlmmerge.evalsets.pictures import read_images
 from vlmmerge.score import Targets, paired_difference, prepare
 from vlmmerge.score.clip import WANTED
 from vlmmerge.score.clipscore import clip_score, ref_clip_score

@@ -7,7 +7,7 @@ nothing of models.
 
 from vlmmerge.evalsets.manifest import BUNDLED, Evalset, find_evalsets
 from vlmmerge.evalsets.sample import Sample
-from vlmmerge.evalsets.sets import checksum, describe, find_split, load, origin
+from vlmmerge.evalsets.sets import checksum, describe, find_split, known_splits, load, origin, parse_choice
 from vlmmerge.evalsets.split import Split
 
 __all__ = [
@@ -19,6 +19,8 @@ __all__ = [
     "describe",
     "find_evalsets",
     "find_split",
+    "known_splits",
     "load",
     "origin",
+    "parse_choice",
 ]

@@ -1,5 +1,8 @@
 """A sample: pictures, a question, and what answers are measured against. Knows nothing of where it is from."""
 
+import hashlib
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -24,3 +27,13 @@ class Sample:
     facts: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     context: str = ""
+
+
+def digest(samples: Iterable[Sample]) -> str:
+    """A sha256 that no other pictures, questions and references have."""
+    total = hashlib.sha256()
+    for sample in samples:
+        images = [hashlib.sha256(image).hexdigest() for image in sample.images]
+        context = [sample.context] if sample.context else []
+        total.update(json.dumps([sample.id, *images, sample.question, *sample.references, *context]).encode())
+    return total.hexdigest()

@@ -1,8 +1,8 @@
 """Every evaluation set by its name: its samples, its checksum, and what it says of itself."""
 
-import hashlib
 import itertools
-import json
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from vlmmerge.errors import EvalsetError
@@ -10,9 +10,11 @@ from vlmmerge.evalsets.bundled import read_bundled
 from vlmmerge.evalsets.describing import describe_evalset
 from vlmmerge.evalsets.hub import read_hub
 from vlmmerge.evalsets.manifest import Evalset, find_evalsets
+from vlmmerge.evalsets.own import ALL, read_own
 from vlmmerge.evalsets.rows import make_samples
-from vlmmerge.evalsets.sample import Sample
+from vlmmerge.evalsets.sample import Sample, digest
 from vlmmerge.evalsets.split import Split
+from vlmmerge.recipe.values import is_path
 
 
 def find_split(name: str, split: str, samples: int | None = None) -> tuple[Evalset, Split]:
@@ -31,11 +33,42 @@ def find_split(name: str, split: str, samples: int | None = None) -> tuple[Evals
     return evalset, chosen
 
 
+def parse_choice(text: str) -> tuple[str, str]:
+    """An evalset's name and split from `NAME:SPLIT`: the split held out by default, of a path all of it.
+
+    >>> parse_choice("jmmmu:held_out/Music"), parse_choice("ja-photos"), parse_choice("./mine")
+    (('jmmmu', 'held_out/Music'), ('ja-photos', 'held_out'), ('./mine', 'all'))
+    """
+    if is_path(text.partition(":")[0]):
+        name, colon, split = text.rpartition(":")
+        return (name, split) if colon and not Path(text).exists() else (text, ALL)
+    name, _, split = text.partition(":")
+    return name, split or "held_out"
+
+
+def known_splits(names: Iterable[str]) -> dict[str, list[str]]:
+    """The splits of every evalset, with those of own sets that are named by their paths.
+
+    Raises:
+        EvalsetError: An own set has faults.
+    """
+    found = find_evalsets() | {name: read_own(name).evalset for name in names if is_path(name)}
+    parts = {name: [f"{key}/{c}" for key, s in found[name].splits.items() for c in s.configs] for name in found}
+    return {name: [*evalset.splits, *parts[name]] for name, evalset in found.items()}
+
+
 def _find_evalset(name: str) -> Evalset:
+    if is_path(name):
+        return read_own(name).evalset
     found = find_evalsets()
     if name not in found:
-        raise EvalsetError(f'no evalset "{name}"; there are {", ".join(found)}', hint="`vlmmerge evalsets` lists them")
+        raise EvalsetError(f'no evalset "{name}"; there are {", ".join(found)}', hint=_hint(name))
     return found[name]
+
+
+def _hint(name: str) -> str:
+    own = f"; the folder here is ./{name}" if Path(name).is_dir() else ""
+    return f"`vlmmerge evalsets` lists them{own}"
 
 
 def _check_number(name: str, number: int, samples: int | None) -> None:
@@ -52,6 +85,8 @@ def load(name: str, split: str, samples: int | None = None) -> list[Sample]:
             hub's set cannot be fetched, or it has fewer samples.
     """
     evalset, chosen = find_split(name, split, samples)
+    if evalset.is_own:
+        return read_own(name).samples[split][:samples]
     table = read_hub(evalset, chosen) if chosen.hub_split else read_bundled(evalset, chosen, f"{name}:{split}")
     found = list(itertools.islice(make_samples(table, chosen, f"{name}:{split}"), samples))
     _check_number(f"{name}:{split}", len(found), samples)
@@ -67,12 +102,7 @@ def checksum(name: str, split: str) -> str:
     _, chosen = find_split(name, split)
     if chosen.sha256:
         return chosen.sha256
-    total = hashlib.sha256()
-    for sample in load(name, split):
-        images = [hashlib.sha256(image).hexdigest() for image in sample.images]
-        context = [sample.context] if sample.context else []
-        total.update(json.dumps([sample.id, *images, sample.question, *sample.references, *context]).encode())
-    return total.hexdigest()
+    return digest(load(name, split))
 
 
 def origin(name: str, split: str) -> str:

@@ -13,8 +13,8 @@ from vlmmerge.checkpoint.loading import load_part
 from vlmmerge.checkpoint.tokenizer import TRIAL, check_tokens
 from vlmmerge.errors import CheckpointError
 from vlmmerge.evalsets import Sample
+from vlmmerge.evalsets.pictures import read_images
 from vlmmerge.generate.limits import try_out
-from vlmmerge.generate.pictures import read_images
 from vlmmerge.recipe import Generate
 
 # No template makes so much of one question: it is what a million tokens may have.

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from vlmmerge.errors import RecipeError
 from vlmmerge.recipe.faults import fault_line, shown, suggestion
 from vlmmerge.recipe.sections import METHOD_OPTIONS, METHODS_OF_TWO, METHODS_WITHOUT_RATIOS, SECTIONS, Blend, Recipe
+from vlmmerge.recipe.values import is_path
 from vlmmerge.recipe.yamlfile import override, read_yaml
 
 NAME = re.compile(r"[A-Za-z0-9_.-]+")
@@ -45,8 +46,8 @@ def load_recipe(
         extra_checks: Gives further fault lines. It is called even if there are faults, on what is left without them.
 
     Returns:
-        The recipe; parents and a CLIP that are local folders have absolute paths (relative ones start at the recipe's
-        folder).
+        The recipe; parents and a CLIP that are local folders, and own evalsets, have absolute paths (relative ones
+        start at the recipe's folder).
 
     Raises:
         RecipeError: No such file, no YAML, or any fault in it.
@@ -56,7 +57,10 @@ def load_recipe(
     faults = [fault for text in overrides if (fault := override(data, text))]
     written = copy.deepcopy(data.get("parents"))
     faults += _resolve_folders(data, path.absolute().parent)
-    return make_recipe(data, path, written, faults, extra_checks)
+    written_names = _resolve_own_sets(data, path.absolute().parent)
+    recipe = make_recipe(data, path, written, faults, extra_checks)
+    recipe._written_evalsets = written_names
+    return recipe
 
 
 def make_recipe(
@@ -159,7 +163,21 @@ def fingerprint_fields(recipe: Recipe) -> dict[str, Any]:
     for section, older in YOUNGER.items():
         for key in [key for key, value in older.items() if fields[section] and fields[section][key] == value]:
             del fields[section][key]
+    for key, name in recipe._written_evalsets.items():
+        fields["evalset"][key]["name"] = name
     return fields | {"parents": copy.deepcopy(recipe._written_parents or fields["parents"])}
+
+
+def _resolve_own_sets(data: dict[str, Any], folder: Path) -> dict[str, str]:
+    """Make the paths of own evalsets absolute, and take all of one that names no split, in place; the paths by key."""
+    written = {}
+    for key in _mapping(data, "evalset"):
+        choice = _mapping(data, "evalset", key)
+        if isinstance(name := choice.get("name"), str) and is_path(name):
+            written[key] = name
+            choice["name"] = os.path.abspath(folder / Path(name).expanduser())
+            choice.setdefault("split", "all")
+    return written
 
 
 def _mapping(data: Any, *keys: str) -> dict[str, Any]:

@@ -112,7 +112,7 @@ class Blend(Section):
 class EvalsetChoice(Section):
     """Samples to score on."""
 
-    name: str = Field(description="the name of an evalset (`vlmmerge evalsets` lists them)")
+    name: str = Field(description="the name of an evalset (`vlmmerge evalsets` lists them), or a path")
     split: str = Field(description="a split of that evalset")
     samples: AtLeast1 | None = None  # all of them: fewer widen the interval, which only the user can want
 
@@ -246,6 +246,12 @@ class Recipe(Section):
     search: Search = Search()
     _source: Path = PrivateAttr(Path())
     _written_parents: dict[str, Any] | None = PrivateAttr(None)
+    _written_evalsets: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @property
+    def evalset_names(self) -> list[str]:
+        """The names, or paths, of the evalsets that it takes samples of."""
+        return [choice.name for choice in self.evalset.choices.values()] if self.evalset else []
 
     @property
     def source(self) -> Path:

@@ -18,6 +18,15 @@ Points = float | list[float]
 _PARTS = ("attention", "mlp")
 
 
+def is_path(name: str) -> bool:
+    """Whether the name of an evalset is a path, to a person's own set.
+
+    >>> is_path("./my-set"), is_path("my.jsonl"), is_path("ja-scenes")
+    (True, True, False)
+    """
+    return "/" in name or name.startswith("~") or name.endswith((".jsonl", ".parquet"))
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 

@@ -65,7 +65,7 @@ class Clip:
         return self._features(self._model.get_text_features, inputs), is_cut
 
     def _look(self, encoded: bytes, name: str) -> Array:
-        from vlmmerge.generate.pictures import read_images
+        from vlmmerge.evalsets.pictures import read_images
 
         (image,) = read_images(Sample(name, (encoded,), "", ()))
         inputs = self._processor.image_processor(images=image, return_tensors="pt")

@@ -136,7 +136,7 @@ def _show(targets: Targets, number: int, protocol: Protocol, answers: Mapping[st
 def _data_url(encoded: bytes) -> str:
     kind = next((kind for start, kind in KINDS.items() if encoded.startswith(start)), None)
     if kind is None:
-        from vlmmerge.generate.pictures import read_images  # with torch, which few judgements need
+        from vlmmerge.evalsets.pictures import read_images  # with torch, which few judgements need
 
         file = io.BytesIO()
         read_images(Sample("shown to the judge", (encoded,), "", ()))[0].save(file, "png")

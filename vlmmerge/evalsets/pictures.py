@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from vlmmerge.errors import EvalsetError
-from vlmmerge.evalsets import Sample
+from vlmmerge.evalsets.sample import Sample
 
 # A picture of more pixels than this is refused before it is decoded (about 1 GiB as float32 RGB).
 MAX_PIXELS = 90_000_000
@@ -44,11 +44,11 @@ def read_images(sample: Sample) -> list[Image.Image]:
     """
     of = f"of sample {sample.id}"
     if len(sample.images) == 1:
-        return [_read_image(sample.images[0], f"picture {of}")]
-    return [_read_image(image, f"picture {number} {of}") for number, image in enumerate(sample.images, 1)]
+        return [decode(sample.images[0], f"picture {of}")]
+    return [decode(image, f"picture {number} {of}") for number, image in enumerate(sample.images, 1)]
 
 
-def _read_image(encoded: bytes, where: str) -> Image.Image:
+def decode(encoded: bytes, where: str) -> Image.Image:
     """Decode a picture as RGB.
 
     Args:
