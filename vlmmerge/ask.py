@@ -26,6 +26,7 @@ def evaluate_models(
     *,
     trusts_code: bool = False,
     keep: Callable[[Results], None] = lambda results: None,
+    warn: Callable[[str], None] = lambda text: None,
 ) -> Results:
     """Score vision-language models on evalsets, side by side.
 
@@ -36,6 +37,7 @@ def evaluate_models(
         settings: How to ask.
         trusts_code: Whether code that comes with a model may run.
         keep: Given the results so far after each model, so that long work can be interrupted.
+        warn: Told of samples that cannot be asked: their answers are empty, and count.
 
     Returns:
         For each `NAME:SPLIT` what `compare.compare` tells.
@@ -50,7 +52,9 @@ def evaluate_models(
     for model, folder in models.items():
         vlm = LiveVlm(folder, settings, trusts_code=trusts_code)
         for name, samples in sets.items():
-            answers = vlm.answer(vlm.prepare(samples, f"{model}: looking at {name}"))
+            answers, faults = vlm.ask(samples, f"{model}: looking at {name}")
+            for fault in faults:
+                warn(f"{model}, {name}: {fault.message}; its answer counts as empty")
             answered[name][model] = Answered(answers, scorers[name].score(answers))
             results[name] = compare(samples, answered[name])
         del vlm

@@ -297,7 +297,9 @@ def run_evaluate(parsed: argparse.Namespace) -> Any:
     models = _named_folders(parsed.models)
     keep = _keep_in(parsed.out)
     settings, trusts_code = Generate(max_new_tokens=parsed.max_new_tokens), parsed.trust_remote_code
-    results = evaluate_models(models, choices, parsed.metric, settings, trusts_code=trusts_code, keep=keep)
+    results = evaluate_models(
+        models, choices, parsed.metric, settings, trusts_code=trusts_code, keep=keep, warn=console.warn
+    )
     if parsed.out:
         console.show_written([parsed.out])
     if not parsed.json:

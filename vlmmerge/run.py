@@ -21,7 +21,8 @@ import torch
 from vlmmerge.blend.distance import ancestry_warnings
 from vlmmerge.checkpoint import open_checkpoint
 from vlmmerge.errors import RunError
-from vlmmerge.evalsets import checksum
+from vlmmerge.evalsets import checksum, load
+from vlmmerge.evalsets.pictures import check_pictures
 from vlmmerge.evaluate import Evaluator, make_evaluate
 from vlmmerge.export import UNWATCHED, ExportWatcher, export
 from vlmmerge.export.card import licences_of
@@ -80,6 +81,7 @@ class Run:
 
         Raises:
             RunError: The folder holds another run or something else, or no candidate could be scored.
+            EvalsetError: Pictures cannot be read; it is told before anything is done.
             KeyboardInterrupt: After the best candidate so far was exported.
         """
         if not resume and not (self.folder / JOURNAL).exists() and self.folder.is_dir() and any(self.folder.iterdir()):
@@ -88,6 +90,9 @@ class Run:
             self.start = journalled_start(self.folder / JOURNAL)
         for text in warnings(licences_of(self.plan)):
             self.watcher.on_warning(text)
+        assert self.plan.recipe.evalset
+        for choice in self.plan.recipe.evalset.choices.values():
+            check_pictures(load(choice.name, choice.split, choice.samples))
         with Journal(self.folder / JOURNAL) as journal:
             header = make_header(run_fields(self.plan) | ({"start": self.start} if self.start else {}))
             header |= {"parents_commit": self.plan.commits} if self.plan.commits else {}

@@ -4,6 +4,7 @@ Knows processors and samples. Does not know models.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -75,24 +76,33 @@ def load_processor(folder: Path, *, trusts_code: bool = False) -> Any:
 
 
 def check_template(processor: Any, samples: Sequence[Sample], settings: Generate, folder: Path) -> None:
-    """Check that a chat template comes to an end for whatever will be asked, where it can do no harm.
+    """Check that a chat template has a place for pictures, and comes to an end for whatever will be asked.
+
+    It is tried where it can do no harm.
 
     The sandbox that templates run in keeps them from files and modules, but neither from looping nor from filling the
     memory, be it for one question only.
 
     Raises:
-        CheckpointError: It does not, or fails.
+        CheckpointError: It has not, does not, or fails.
     """
     blank = Image.new("RGB", (1, 1))
-    asked = {(settings.question or sample.question, len(sample.images)): sample for sample in samples}
+    asked = {(settings.question or sample.question, len(sample.images)): sample for sample in samples if sample.images}
 
     def render_all() -> None:
+        blind = []
         for sample in asked.values():
             text = processor.apply_chat_template(
                 conversation(sample, settings, [blank] * len(sample.images)), **template_arguments(processor)
             )
             if len(text) > LONGEST_CHAT:
                 raise ValueError(f"it makes {len(text):,} characters of a question")
+            with suppress(Exception):  # it looked for the picture, so it has a place for it
+                without = conversation(sample, settings, [])
+                if text == processor.apply_chat_template(without, **template_arguments(processor)):
+                    blind.append(sample)
+        if blind:
+            raise ValueError("it has no place for a picture")
 
     if reason := try_out(render_all):
         raise CheckpointError(

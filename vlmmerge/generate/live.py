@@ -14,7 +14,9 @@ from rich.console import Console
 from rich.progress import track
 
 from vlmmerge.checkpoint.loading import load_part
+from vlmmerge.errors import EvalsetError, VlmMergeError
 from vlmmerge.evalsets import Sample
+from vlmmerge.evalsets.pictures import raise_faults
 from vlmmerge.generate.answering import Answerer
 from vlmmerge.generate.attention import choose_attention
 from vlmmerge.generate.chat import chat, check_template, load_processor
@@ -68,7 +70,6 @@ class LiveVlm:
         """The live parameters by name; those that share storage come once, under their first name."""
         return dict(self.model.named_parameters())
 
-    @torch.inference_mode()
     def prepare(self, samples: Sequence[Sample], label: str = "", settings: Generate | None = None) -> list[Prompt]:
         """Render the questions and get the pictures' features, one sample at a time: no answer depends on a batch.
 
@@ -80,10 +81,32 @@ class LiveVlm:
             settings: How to ask; the model's own by default.
 
         Raises:
-            EvalsetError: A picture cannot be read.
-            CheckpointError: The chat template fails, or does not end.
+            EvalsetError: Samples cannot be asked; all of them are told.
+            CheckpointError: The chat template fails, or does not end, or has no place for a picture.
         """
-        settings = settings or self.settings
+        prepared = self._try_prepare(samples, label, settings or self.settings)
+        raise_faults([each for each in prepared if isinstance(each, VlmMergeError)], len(samples))
+        return [each for each in prepared if isinstance(each, Prompt)]
+
+    def ask(self, samples: Sequence[Sample], label: str = "") -> tuple[list[str], list[VlmMergeError]]:
+        """Prepare and answer; a sample that cannot be asked has an empty answer, and the others lose nothing.
+
+        Returns:
+            One answer a sample, and what is wrong with those that could not be asked.
+
+        Raises:
+            EvalsetError: None can be asked.
+            CheckpointError: As `prepare`.
+        """
+        prepared = self._try_prepare(samples, label, self.settings)
+        faults = [each for each in prepared if isinstance(each, VlmMergeError)]
+        if len(faults) == len(samples):
+            raise_faults(faults, len(samples))
+        answers = iter(self.answer([each for each in prepared if isinstance(each, Prompt)]))
+        return ["" if isinstance(each, VlmMergeError) else next(answers) for each in prepared], faults
+
+    @torch.inference_mode()
+    def _try_prepare(self, samples: Sequence[Sample], label: str, settings: Generate) -> list[Prompt | VlmMergeError]:
         check_template(self.processor, samples, settings, self.folder)
         known: dict[tuple[bytes, ...], Seen] = {}
         shown = track(samples, label, transient=True, console=Console(stderr=True)) if label else samples
@@ -103,11 +126,36 @@ class LiveVlm:
         """
         return self.answerer.answer(prompts)
 
-    def _prepare_one(self, sample: Sample, known: dict[tuple[bytes, ...], Seen], settings: Generate) -> Prompt:
-        inputs = chat(self.processor, sample, settings).to(self.device)
-        if sample.images not in known:
-            known[sample.images] = self._see(sample.images, inputs)
-        return make_prompt(inputs, known[sample.images])
+    def _prepare_one(
+        self, sample: Sample, known: dict[tuple[bytes, ...], Seen], settings: Generate
+    ) -> Prompt | VlmMergeError:
+        """A sample's prompt, or what is wrong with it."""
+        try:
+            inputs = chat(self.processor, sample, settings)
+            if fault := self._length_fault(sample, inputs["input_ids"].shape[1], settings):
+                return fault
+            inputs = inputs.to(self.device)
+            if sample.images not in known:
+                known[sample.images] = self._see(sample.images, inputs)
+            return make_prompt(inputs, known[sample.images])
+        except VlmMergeError as error:
+            return error
+        except Exception as error:  # processors raise anything of pictures that they do not like
+            reason = next(iter(str(error).strip().splitlines()), "")
+            return EvalsetError(
+                f"sample {sample.id} cannot be asked: {type(error).__name__}: {reason}",
+                hint="the model's processor does not take its pictures or its question",
+            )
+
+    def _length_fault(self, sample: Sample, num_tokens: int, settings: Generate) -> EvalsetError | None:
+        context = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        if not context or num_tokens + settings.max_new_tokens <= context:
+            return None
+        return EvalsetError(
+            f"sample {sample.id}: {num_tokens} tokens and an answer of {settings.max_new_tokens} are more than the "
+            f"{context} that the model reads",
+            hint="a shorter question, smaller or fewer pictures, or fewer `generate.max_new_tokens`",
+        )
 
     def _see(self, images: Sequence[bytes], inputs: Any) -> Seen:
         """The pictures' features: on the device while there is room, else by memory map of the store."""
