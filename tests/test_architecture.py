@@ -31,6 +31,7 @@ ORDER = [
     "compare",
     "ask",
     "answers",
+    "apart",
     "plan",
     "resident",
     "evaluate",

@@ -5,19 +5,19 @@ Knows the recipe, headers and tokenizers. Does not know models in memory.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from itertools import product
 
 from torch import Tensor
 
 from vlmmerge.anatomy import EMBEDDINGS, VISION, Anatomy, Slot, layout_of, study
 from vlmmerge.anatomy.vocabulary import Vocabulary, study_vocabulary
+from vlmmerge.apart import check_apart
 from vlmmerge.blend import METHODS, Options
 from vlmmerge.checkpoint import Checkpoint, open_checkpoint, open_headers
-from vlmmerge.errors import EvalsetError, VlmMergeError
-from vlmmerge.evalsets import find_split, origin
+from vlmmerge.errors import VlmMergeError
+from vlmmerge.evalsets import find_split
 from vlmmerge.genome import Ratio, Ratios, SearchSpace, build_space
 from vlmmerge.ratios import fixed_ratios
-from vlmmerge.recipe import EvalsetChoice, Guards, Recipe, Score
+from vlmmerge.recipe import Guards, Recipe, Score
 from vlmmerge.recipe.reading import faults_to_error
 from vlmmerge.score.defaults import DEFAULT_OBJECTIVES, default_guards
 
@@ -130,10 +130,7 @@ def make_plan(recipe: Recipe, *, has_weights: bool = True, trusts_code: bool = F
         VlmMergeError: The recipe's depth or ratios do not fit the language tower.
     """
     if recipe.evalset:
-        evalset = recipe.evalset
-        for seen, unseen in product((evalset.search, evalset.finals), (evalset.held_out, evalset.retention)):
-            if seen and unseen:
-                check_apart(seen, unseen)
+        check_apart(recipe.evalset)
         if faults := guard_faults(recipe):
             raise faults_to_error(recipe.source, faults)
         recipe = with_objective(recipe)
@@ -196,17 +193,3 @@ def guard_faults(recipe: Recipe) -> list[str]:
         return []
     asked = f"{recipe.evalset.search.name}:{recipe.evalset.search.split}"
     return [f"score.guards.japanese: the answers to {asked} are to be in `{split.language}`; wanted no such key"]
-
-
-def check_apart(search: EvalsetChoice, held_out: EvalsetChoice) -> None:
-    """Check that both splits are there and share no picture.
-
-    Raises:
-        EvalsetError: They are not, or they do.
-    """
-    for choice in (search, held_out):
-        find_split(choice.name, choice.split, choice.samples)
-    if origin(search.name, search.split) == origin(held_out.name, held_out.split):
-        names = f"{search.name}:{search.split} and {held_out.name}:{held_out.split}"
-        hint = "hold out a split that the search never sees"
-        raise EvalsetError(f"search and held-out data share their pictures: {names}", hint=hint)

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from vlmmerge.apart import check_pictures_apart
 from vlmmerge.blend.distance import ancestry_warnings
 from vlmmerge.checkpoint import open_checkpoint
 from vlmmerge.errors import RunError
@@ -88,6 +89,8 @@ class Run:
             raise RunError(f"{self.folder} is not empty and no run of vlmmerge", hint="choose another --run")
         if resume and self.start is None:
             self.start = journalled_start(self.folder / JOURNAL)
+        assert self.plan.recipe.evalset
+        check_pictures_apart(self.plan.recipe.evalset)
         for text in warnings(licences_of(self.plan)):
             self.watcher.on_warning(text)
         assert self.plan.recipe.evalset
