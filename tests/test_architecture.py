@@ -44,6 +44,7 @@ ORDER = [
     "console",
     "tables",
     "scoreboard",
+    "arguments",
     "cli",
 ]
 FILES = sorted(PACKAGE.rglob("*.py"))

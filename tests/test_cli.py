@@ -325,6 +325,26 @@ def test_evaluate_puts_models_side_by_side_with_paired_differences(
     assert json.loads(alone.out)["ja-scenes:held_out"]["models"][best] == second
 
 
+def test_evaluate_tells_traits_grounding_and_how_it_asked(cli: "Cli", parents: Path) -> None:
+    arguments = ["--evalset", "ja-scenes", "--samples", 3, "--protocol", "evovlm-jp", "--max-new-tokens", 4]
+    done = cli.run("evaluate", parents / "vlm", *arguments, "--grounding", "--segmenter", "characters")
+    assert done.status == 0, done.err
+    for text in (
+        "characters", "length, of the reference's", "repeated", "different answers", "needs the pictures (blank)",
+        "needs the pictures (other)", "|beams:5|penalty:1.5|max:4|", "|system:", "seg:characters",
+    ):  # fmt: skip
+        assert text in done.out, text
+
+
+def test_evaluate_tells_what_judge_and_segmenter_lack(cli: "Cli", parents: Path) -> None:
+    few = [parents / "vlm", "--evalset", "ja-scenes", "--samples", 2]
+    done = cli.run("evaluate", *few, "--judge-url", "http://localhost:1/v1")
+    wanted = "error: a judge has an endpoint and a model\nhint: give both --judge-url and --judge-model"
+    assert (done.status, done.message) == (1, wanted)
+    done = cli.run("evaluate", *few, "--segmenter", "mecab")
+    assert done.status == 1 and done.message.startswith("error: unknown segmenter `mecab`\nhint: known: unidic-lite, ")
+
+
 def test_a_model_that_is_named_twice_is_refused(cli: "Cli", parents: Path) -> None:
     done = cli.run("evaluate", parents / "vlm", parents / "vlm", "--evalset", "ja-scenes")
     assert (done.status, done.message) == (1, f"error: {parents / 'vlm'} is named twice\nhint: name each once")

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from vlmmerge.ask import evaluate_models
+from vlmmerge.ask import Questions, evaluate_models
 from vlmmerge.console import watch
 from vlmmerge.evaluate import Evaluator
 from vlmmerge.exam import make_scorer
@@ -54,7 +54,7 @@ def parent_figures(plan: Plan) -> Iterator[Figure]:
     """What the VLM parent can do in English, and how many candidates a second are scored."""
     choice = EvalsetChoice(name="ja-scenes", split="held_out_english")
     models = {"vlm": plan.checkpoints["vlm"].folder}
-    results = evaluate_models(models, [choice], ["exact"], Generate(max_new_tokens=32))
+    results = evaluate_models(models, Questions([choice], ["exact"], Generate(max_new_tokens=32)))
     result = results["ja-scenes:held_out_english"]["models"]["vlm"]
     right = [words_right(row["answer"], row["references"]) for row in result["answers"]]
     share = 100 * statistics.fmean(right)

@@ -1,7 +1,7 @@
 """Answers that any tool made, as JSON lines with their references: read and checked, to be scored.
 
-Knows the rows: `answer`, `references`, and if there are any `question`, `id`, `options` and `facts`; other fields are
-left alone. Does not know models.
+Knows the rows: `answer`, `references`, and if there are any `question`, `id`, `options`, `facts` and `context`; other
+fields are left alone. Does not know models.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from vlmmerge.compare import Answered, compare
 from vlmmerge.errors import ScoreError
 from vlmmerge.evalsets import Sample
-from vlmmerge.exam import make_targets
+from vlmmerge.exam import DEFAULT_SETTINGS, ScoreSettings, make_targets
 from vlmmerge.jsonlines import read_rows
 from vlmmerge.score import possible, prepare
 
@@ -28,15 +28,19 @@ class AnswerRow(BaseModel):
     question: str = ""
     id: str | int | None = None
     options: tuple[str, ...] = ()
+    context: str = ""
     facts: tuple[str, ...] = ()
 
 
-def score_files(files: Mapping[str, Path], metrics: Sequence[str]) -> dict[str, Any]:
+def score_files(
+    files: Mapping[str, Path], metrics: Sequence[str], settings: ScoreSettings = DEFAULT_SETTINGS
+) -> dict[str, Any]:
     """Score files of answers to the same samples, side by side.
 
     Args:
         files: By name; each has one row a sample, in the same order.
         metrics: Their names; empty for all that can be had.
+        settings: What they are made with.
 
     Returns:
         What `compare.compare` tells.
@@ -48,7 +52,7 @@ def score_files(files: Mapping[str, Path], metrics: Sequence[str]) -> dict[str, 
     (first, (samples, _)), *others = read.items()
     for name, (its_samples, _) in others:
         _check_same(first, samples, name, its_samples)
-    targets = make_targets(samples)
+    targets = make_targets(samples, settings)
     scorer = prepare(metrics or possible(targets), targets)
     return compare(samples, {name: Answered(said, scorer.score(said)) for name, (_, said) in read.items()})
 
@@ -60,7 +64,7 @@ def _read(file: Path) -> tuple[list[Sample], list[str]]:
 
 def _sample(number: int, row: AnswerRow) -> Sample:
     name = f"line {number}" if row.id is None else str(row.id)
-    return Sample(name, (), row.question, row.references, row.facts, row.options)
+    return Sample(name, (), row.question, row.references, row.facts, row.options, row.context)
 
 
 def _check_same(first: str, samples: Sequence[Sample], name: str, its_samples: Sequence[Sample]) -> None:

@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlmmerge import __version__
+from vlmmerge.arguments import make_parser
 from vlmmerge.errors import VlmMergeError
 
 if TYPE_CHECKING:
+    from vlmmerge.exam import ScoreSettings
     from vlmmerge.inspection import Inspection
+    from vlmmerge.recipe import EvalsetChoice, Generate
 
 INTERRUPTED = 130
 
@@ -37,124 +40,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if parsed.json:
         print(json.dumps(result, ensure_ascii=False))
     return int(parsed.command == "inspect" and result["grade"] == "will fail")
-
-
-def make_parser() -> argparse.ArgumentParser:
-    """The parser of all commands."""
-    parser = argparse.ArgumentParser(
-        prog="vlmmerge", description="Evolve a vision-language model that speaks Japanese, without training."
-    )
-    parser.add_argument("--version", action="version", version=f"vlmmerge {__version__}")
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
-    loading = argparse.ArgumentParser(add_help=False)
-    loading.add_argument(
-        "--trust-remote-code", action="store_true",
-        help="run code that comes with a model where transformers has no class of its own for it",
-    )  # fmt: skip
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    inspect = commands.add_parser(
-        "inspect", parents=[common], help="tell what checkpoints are made of, and whether they fit as parents"
-    )
-    inspect.add_argument(
-        "parents",
-        nargs="+",
-        metavar="PARENT",
-        help="a folder or hub id; of three or more, an LLM at the end is the base",
-    )
-    inspect.add_argument("--base", metavar="MODEL", help="the common ancestor of the language towers")
-    inspect.add_argument(
-        "--deltas", action="store_true", help="read all weights, and tell by how much they differ and where"
-    )
-
-    evolve = commands.add_parser(
-        "evolve", parents=[common, loading], help="search for the ratios of a recipe, and export the best"
-    )
-    evolve.add_argument("recipe", type=Path, metavar="RECIPE")
-    evolve.add_argument(
-        "--run", type=Path, metavar="DIR", help="the run's folder (default: runs/ and the recipe's name)"
-    )
-    evolve.add_argument("--resume", action="store_true", help="go on with a run that was interrupted, or prolong it")
-    evolve.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key, such as search.seed=3"
-    )
-    evolve.add_argument(
-        "--start-from",
-        type=Path,
-        metavar="RUN",
-        help="start at the best candidate of another run, such as a coarser one",
-    )
-    evolve.add_argument(
-        "--no-self-test",
-        dest="self_test",
-        action="store_false",
-        help="do not load the export in a new process at the end",
-    )
-    evolve.add_argument("--dry-run", action="store_true", help="check everything and tell the cost; read no weights")
-
-    blend = commands.add_parser("blend", parents=[common], help="blend by a recipe's fixed ratios, file to file")
-    whence = blend.add_mutually_exclusive_group(required=True)
-    whence.add_argument("recipe", type=Path, nargs="?", metavar="RECIPE")
-    whence.add_argument("--from-mergekit", type=Path, metavar="FILE", help="a mergekit file in place of a recipe")
-    blend.add_argument(
-        "--vlm", metavar="MODEL", help="the VLM, where a mergekit file does not tell (its own otherwise)"
-    )
-    blend.add_argument("--out", type=Path, required=True, metavar="DIR")
-    blend.add_argument("--push", metavar="HUB_ID", help="upload the folder to the hub as well, as a private model")
-    blend.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key, such as blend.seed=3"
-    )
-
-    export = commands.add_parser(
-        "export",
-        parents=[common, loading],
-        help="write a candidate as a Hugging Face folder, or its ratios as a mergekit file",
-    )
-    export.add_argument("run", type=Path, metavar="RUN")
-    what = export.add_mutually_exclusive_group(required=True)
-    what.add_argument("--out", type=Path, metavar="DIR", help="the Hugging Face folder")
-    what.add_argument("--mergekit", type=Path, metavar="FILE", help="the mergekit file, of the language towers")
-    export.add_argument("--push", metavar="HUB_ID", help="upload the folder to the hub as well, as a private model")
-    export.add_argument("--candidate", type=int, metavar="N", help="its number in the journal (default: the best)")
-
-    evaluate = commands.add_parser("evaluate", parents=[common, loading], help="score models on evalsets, side by side")
-    evaluate.add_argument(
-        "models", nargs="+", metavar="MODEL", help="a Hugging Face folder, a hub id, or a run's folder (its best)"
-    )
-    evaluate.add_argument(
-        "--evalset",
-        action="append",
-        required=True,
-        metavar="NAME[:SPLIT]",
-        help="the split is held_out by default; for your own pictures the path of a folder with a JSONL, or of parquet",
-    )
-    evaluate.add_argument(
-        "--metric", action="append", default=[], metavar="NAME", help="default: every metric that the evalset allows"
-    )
-    evaluate.add_argument("--samples", type=_at_least_1, metavar="N", help="the first N samples only")
-    evaluate.add_argument("--max-new-tokens", type=_at_least_1, default=64, metavar="N")
-    evaluate.add_argument("--out", type=Path, metavar="FILE", help="write every answer and score as JSON")
-
-    score = commands.add_parser("score", parents=[common], help="score answers that any tool made, side by side")
-    score.add_argument(
-        "answers", nargs="+", type=Path, metavar="ANSWERS.jsonl",
-        help='rows {"answer": ..., "references": [...]}, and if there are "question", "id", "options", "facts"',
-    )  # fmt: skip
-    score.add_argument(
-        "--metric", action="append", default=[], metavar="NAME", help="default: those for the rows' kind"
-    )
-    score.add_argument("--out", type=Path, metavar="FILE", help="write every score as JSON")
-
-    answer = commands.add_parser("answer", parents=[common, loading], help="ask a model about one picture")
-    answer.add_argument("model", metavar="MODEL", help="a Hugging Face folder, a hub id, or a run's folder (its best)")
-    answer.add_argument("--image", type=Path, required=True, metavar="FILE")
-    answer.add_argument("--question", default="画像を説明してください。", metavar="TEXT")
-    answer.add_argument("--max-new-tokens", type=_at_least_1, default=64, metavar="N")
-
-    evalsets = commands.add_parser("evalsets", parents=[common], help="list the evaluation sets, or show one")
-    evalsets.add_argument("name", nargs="?", metavar="NAME")
-    return parser
 
 
 def run_inspect(parsed: argparse.Namespace) -> Any:
@@ -285,21 +170,19 @@ def run_export(parsed: argparse.Namespace) -> Any:
 
 def run_evaluate(parsed: argparse.Namespace) -> Any:
     from vlmmerge import console
-    from vlmmerge.ask import evaluate_models
-    from vlmmerge.evalsets import parse_choice
-    from vlmmerge.recipe import EvalsetChoice, Generate
+    from vlmmerge.ask import Questions, evaluate_models
     from vlmmerge.scoreboard import show_comparison, show_worst
 
-    choices = []
-    for text in parsed.evalset:
-        name, split = parse_choice(text)
-        choices.append(EvalsetChoice(name=name, split=split, samples=parsed.samples))
-    models = _named_folders(parsed.models)
-    keep = _keep_in(parsed.out)
-    settings, trusts_code = Generate(max_new_tokens=parsed.max_new_tokens), parsed.trust_remote_code
-    results = evaluate_models(
-        models, choices, parsed.metric, settings, trusts_code=trusts_code, keep=keep, warn=console.warn
+    questions = Questions(
+        choices=[_evalset_choice(text, parsed.samples) for text in parsed.evalset],
+        metrics=parsed.metric,
+        generate=_generate(parsed),
+        score=_score_settings(parsed),
+        has_grounding=parsed.grounding,
+        trusts_code=parsed.trust_remote_code,
     )
+    keep = _keep_in(parsed.out)
+    results = evaluate_models(_named_folders(parsed.models), questions, keep, console.warn)
     if parsed.out:
         console.show_written([parsed.out])
     if not parsed.json:
@@ -316,12 +199,14 @@ def run_score(parsed: argparse.Namespace) -> Any:
 
     keep = _keep_in(parsed.out)
     names = _short_names([str(file) for file in parsed.answers])
-    result = score_files(dict(zip(names, parsed.answers, strict=True)), parsed.metric)
+    files = dict(zip(names, parsed.answers, strict=True))
+    result = score_files(files, parsed.metric, _score_settings(parsed))
     keep(result)
     if parsed.out:
         console.show_written([parsed.out])
     if not parsed.json:
-        show_comparison(f"{len(next(iter(result['models'].values()))['answers'])} answers", result)
+        first = next(iter(result["models"].values()))
+        show_comparison(f"{len(first['answers'])} answers", result)
         show_worst(result)
     return result
 
@@ -329,12 +214,10 @@ def run_score(parsed: argparse.Namespace) -> Any:
 def run_answer(parsed: argparse.Namespace) -> Any:
     from vlmmerge.ask import answer_one
     from vlmmerge.evalsets.pictures import read_picture_file
-    from vlmmerge.recipe import Generate
 
     image, folder = read_picture_file(parsed.image), _model_folder(parsed.model)
     trusts_code = parsed.trust_remote_code
-    settings = Generate(max_new_tokens=parsed.max_new_tokens)
-    answer = answer_one(folder, image, parsed.question, settings, trusts_code=trusts_code)
+    answer = answer_one(folder, image, parsed.question, _generate(parsed), trusts_code=trusts_code)
     if not parsed.json:
         print(answer)
     return {"question": parsed.question, "answer": answer}
@@ -386,21 +269,37 @@ def _how_to_go_on(parsed: argparse.Namespace) -> str:
     return f"; go on with: {shlex.join(words)}"
 
 
-def _at_least_1(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise ValueError(number)
-    return number
-
-
-_at_least_1.__name__ = "number of at least 1"  # argparse: "invalid number of at least 1 value: '0'"
-
-
 def _model_folder(where: str) -> Path:
     """The checkpoint's folder; of a run's folder, the best candidate's."""
     from vlmmerge.checkpoint import open_checkpoint
 
     best = Path(where) / "best"
     return open_checkpoint(best if (best / "config.json").exists() else where).folder
+
+
+def _evalset_choice(text: str, samples: int | None) -> "EvalsetChoice":
+    from vlmmerge.evalsets import parse_choice
+    from vlmmerge.recipe import EvalsetChoice
+
+    name, split = parse_choice(text)
+    return EvalsetChoice(name=name, split=split, samples=samples)
+
+
+def _generate(parsed: argparse.Namespace) -> "Generate":
+    from vlmmerge.recipe import Generate
+
+    longest = {"max_new_tokens": parsed.max_new_tokens} if parsed.max_new_tokens else {}
+    return Generate.model_validate({"protocol": parsed.protocol, **longest})
+
+
+def _score_settings(parsed: argparse.Namespace) -> "ScoreSettings":
+    from vlmmerge.exam import ScoreSettings
+    from vlmmerge.score import Judge
+
+    if bool(parsed.judge_url) != bool(parsed.judge_model):
+        raise VlmMergeError("a judge has an endpoint and a model", hint="give both --judge-url and --judge-model")
+    judge = Judge(parsed.judge_url, parsed.judge_model, parsed.judge_sees) if parsed.judge_url else None
+    return ScoreSettings(parsed.segmenter, parsed.clip, judge)
 
 
 def _named_folders(places: Sequence[str]) -> dict[str, Path]:

@@ -51,6 +51,8 @@ class ScoreSettings:
 
 
 DEFAULT_SETTINGS = ScoreSettings()
+# Told of any answers, where there is what they need.
+BESIDE = ("japanese", "facts", "clipscore", "refclipscore", "judge", "judge_heron")
 
 
 def settings_of(section: ScoreSection) -> ScoreSettings:
@@ -72,7 +74,7 @@ def make_scorer(
     """Read the samples' targets once, with the evalset's own document frequencies and fact vocabulary.
 
     Args:
-        metrics: Their names; empty for all that the samples and settings allow.
+        metrics: Their names; empty for the split's usual ones, and what samples and settings allow beside them.
         settings: What the metrics are made with.
 
     Raises:
@@ -86,7 +88,15 @@ def make_scorer(
     documents = DocumentFrequency.from_json(frozen) if frozen else None
     targets = make_targets(samples, settings)
     targets = replace(targets, documents=documents, fact_vocabulary=evalset.fact_vocabulary)
-    return prepare(metrics or possible(targets), targets)
+    return prepare(metrics or _usual(split.metrics, targets), targets)
+
+
+def _usual(metrics: Sequence[str], targets: Targets) -> list[str]:
+    """A split's metrics as far as they can be had, the headline first, and what tells more of any answers."""
+    can_be_had = possible(targets)
+    own = [name for name in metrics if name in can_be_had]
+    beside = [name for name in can_be_had if name in BESIDE and name not in own]
+    return [*own, *beside] if own else can_be_had
 
 
 def make_targets(samples: Sequence[Sample], settings: ScoreSettings = DEFAULT_SETTINGS) -> Targets:

@@ -3,7 +3,7 @@
 Knows what `compare` tells. Computes nothing but the text.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any
 
@@ -18,6 +18,13 @@ from vlmmerge.score import METRICS
 
 Numbers = Mapping[str, float]
 
+# What is told of answers beside their scores: none is better for being higher.
+TRAITS = {
+    "length": ("characters", "{:.1f}"),
+    "length_ratio": ("length, of the reference's", "{:.2f}"),
+    "repetition": ("repeated", "{:.2f}"),
+    "distinct": ("different answers", "{:.2f}"),
+}
 NUM_WORST = 3
 LONGEST_SHOWN = 100  # characters of an answer; `--out` has all of it
 
@@ -35,11 +42,15 @@ def show_comparison(title: str, result: Mapping[str, Any]) -> None:
         differences = {name: of[metric] for name, of in result["differences"].items()}
         cells = (_cells(metric, model["scores"][metric], differences.get(name)) for name, model in models.items())
         table.add_row(metric, *chain.from_iterable(cells))
+    table.add_section()
+    for label, values in _beside(models.values()):
+        table.add_row(f"[dim]{label}[/]", *chain.from_iterable(values))
     OUT.print(table)
     if result["differences"]:
         OUT.print("+ and -: against the first model, with the interval of a paired bootstrap")
-    for score in first["scores"].values():
-        OUT.print(f"[dim]{escape(score['signature'])}[/]", soft_wrap=True)
+    asked = [f"{name}: {model['asked']}" for name, model in models.items() if "asked" in model]
+    for signature in [*(score["signature"] for score in first["scores"].values()), *asked]:
+        OUT.print(f"[dim]{escape(signature)}[/]", soft_wrap=True)
     for note in told_notes({name: model["scores"] for name, model in models.items()}):
         OUT.print(note, soft_wrap=True, markup=False)
 
@@ -51,6 +62,19 @@ def _cells(metric: str, score: Numbers, difference: Numbers | None) -> tuple[str
     values = [f"{numbers['value']:{sign}.{digits}f}" for numbers, sign in lines]
     intervals = [f"{numbers['low']:{sign}.{digits}f} to {numbers['high']:{sign}.{digits}f}" for numbers, sign in lines]
     return "\n".join(values), "\n".join(intervals)
+
+
+def _beside(models: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """What is told beside the scores, a row each: what answers look like, and how much of the score needs pictures."""
+    models = list(models)
+    for trait, (label, form) in TRAITS.items():
+        if all(trait in model["traits"] for model in models):
+            yield label, [(form.format(model["traits"][trait]), "") for model in models]
+    for kind in ("blank", "other"):
+        found = [model["grounding"][kind] for model in models if "grounding" in model]
+        if found:
+            cells = [(f"{each['value']:.2f}", f"{each['low']:.2f} to {each['high']:.2f}") for each in found]
+            yield f"needs the pictures ({kind})", cells
 
 
 def show_worst(result: Mapping[str, Any]) -> None:
