@@ -437,6 +437,8 @@ def test_evalsets_lists_what_there_is(cli: "Cli") -> None:
     assert everything.status == one.status == 0
     assert "ja-scenes" in everything.out and "CC0-1.0" in everything.out and "512" in everything.out
     assert json.loads(one.out)["ja-scenes"]["splits"]["held_out"]["num_samples"] == 512
+    shown = cli.run("evalsets", "ja-scenes").out
+    assert " MB" in shown and "cider, rouge_l, chrf" in shown and "# ja-scenes" in shown
     done = cli.run("evalsets", "nope")
     assert (done.status, done.message) == (
         1, f'error: no evalset "nope"; there are {", ".join(find_evalsets())}\n'

@@ -147,16 +147,23 @@ def show_samples(samples: Sequence[dict[str, Any]]) -> None:
 
 
 def show_evalsets(described: dict[str, dict[str, Any]]) -> None:
-    """Evaluation sets and their splits."""
+    """Evaluation sets and their splits; of one alone its usual metrics and its card too."""
+    is_alone = len(described) == 1
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for column in ("evalset", "split", "samples", "language", "sha256"):
+    ends = ["kind", "metrics"] if is_alone else []
+    for column in (*([] if is_alone else ["evalset"]), "split", "samples", "language", *ends):
         table.add_column(column, justify="right" if column == "samples" else "left", no_wrap=True)
     for name, evalset in described.items():
-        OUT.print(f"[bold]{name}[/]: {evalset['about']}\nsource: {evalset['source']}; licence: {evalset['licence']}")
+        size = "on the hub" if evalset["num_bytes"] is None else f"{evalset['num_bytes'] / 1e6:.1f} MB"
+        gated = ", gated" if evalset["is_gated"] else ""
+        OUT.print(f"[bold]{name}[/]: {escape(evalset['about'])}")
+        OUT.print(f"source: {escape(evalset['source'])}; licence: {escape(evalset['licence'])}; {size}{gated}")
         for split, fields in evalset["splits"].items():
-            number, checksum = fields["num_samples"] or "?", fields["sha256"]
-            table.add_row(name, split, str(number), fields["language"], checksum[:12] if checksum else "on the hub")
+            cells = [split, str(fields["num_samples"] or "?"), fields["language"]]
+            table.add_row(*([*cells, fields["kind"], ", ".join(fields["metrics"])] if is_alone else [name, *cells]))
     OUT.print(table)
+    if is_alone and (card := next(iter(described.values()))["card_text"]):
+        OUT.print(card, markup=False, highlight=False)
 
 
 def show_plan(described: dict[str, Any]) -> None:
