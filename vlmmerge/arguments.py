@@ -127,7 +127,7 @@ def _asking() -> argparse.ArgumentParser:
 
 def _scoring() -> argparse.ArgumentParser:
     scoring = argparse.ArgumentParser(add_help=False)
-    metric = "default: the evalset's usual ones, and what its samples allow beside them"
+    metric = "default: the protocol's, or the evalset's usual ones and what its samples allow beside"
     scoring.add_argument("--metric", action="append", default=[], metavar="NAME", help=metric)
     words = "what makes words: unidic-lite, ipadic, sudachi[-a|-b|-c] or characters (default: unidic-lite)"
     scoring.add_argument("--segmenter", default="unidic-lite", metavar="NAME", help=words)

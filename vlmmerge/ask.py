@@ -23,6 +23,9 @@ from vlmmerge.score import Score, Scorer, paired_grounding
 
 Results = dict[str, dict[str, Any]]
 
+# What a protocol's published numbers are; other protocols take each split's usual metrics.
+PUBLISHED = {"evovlm-jp": ("rouge_l_strict", "rouge_l", "japanese")}
+
 
 @dataclass(frozen=True)
 class Questions:
@@ -30,7 +33,7 @@ class Questions:
 
     Args:
         choices: The samples.
-        metrics: Names, the headline first; empty for each split's usual ones.
+        metrics: Names, the headline first; empty for the protocol's, or each split's usual ones.
         generate: How to ask.
         score: What metrics are made with.
         has_grounding: Whether to ask once more with blank and with other pictures.
@@ -135,7 +138,8 @@ def _digest(text: str) -> str:
 
 def _read(choice: EvalsetChoice, questions: Questions) -> _Part:
     samples = load(choice.name, choice.split, choice.samples)
-    scorer = make_scorer(choice, samples, questions.metrics, questions.score)
+    metrics = questions.metrics or PUBLISHED.get(questions.generate.protocol, ())
+    scorer = make_scorer(choice, samples, metrics, questions.score)
     blind = None
     if questions.has_grounding:
         headline = make_scorer(choice, samples, [next(iter(scorer.prepared))], questions.score)
