@@ -146,6 +146,14 @@ def test_splits_of_the_same_pictures_have_one_origin() -> None:
     [
         ({"references": "qas", "language": "ja"}, "a split has either file and sha256, or hub_split"),
         ({"references": "qas", "language": "ja", "hub_split": "test"}, "`hub` is missing"),
+        (
+            {"references": "qas", "language": "ja", "hub_split": "test", "kind": "caption"},
+            "kind is one of captions, questions, choices, found 'caption'",
+        ),
+        (
+            {"references": "a", "language": "ja", "hub_split": "test", "answer_form": "letter"},
+            "`options` is missing",
+        ),
     ],
 )
 def test_a_split_that_lies_nowhere_is_no_split(copied: Path, fields: dict[str, str], reason: str) -> None:

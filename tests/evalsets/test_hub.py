@@ -127,6 +127,18 @@ def test_offline_is_told_apart_from_no_network(hub: FakeHub, monkeypatch: pytest
     )
 
 
+def test_a_set_that_is_known_to_be_gated_says_so_before_anybody_tries(
+    hub: FakeHub, copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = copied / VG / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"gated": True}))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    page = "https://huggingface.co/datasets/SakanaAI/JA-VG-VQA-500"
+    assert fault_of(VG, "search").hint.endswith(
+        f"{COMMAND}; it is gated: ask for access on {page} and run `hf auth login` before"
+    )
+
+
 def test_what_was_fetched_once_is_read_offline(hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(hub, VG, tmp_path / "vg", MINIATURES[VG])
     fetched = load(VG, "search")
