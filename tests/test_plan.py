@@ -1,13 +1,17 @@
 """plan.py: what a recipe leaves out is filled in, and what cannot be is told."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from vlmmerge.errors import RecipeError
+from vlmmerge.evalsets.split import Kind
 from vlmmerge.plan import make_plan
 from vlmmerge.recipe import Score, fingerprint_fields, load_recipe
+from vlmmerge.score import METRICS
 from vlmmerge.score.defaults import DEFAULT_GUARDS, DEFAULT_OBJECTIVES
+from vlmmerge.score.guards import GUARDS
 
 QUESTIONS = "evalset.search.split=search_questions"
 APART = "evalset.finals="
@@ -27,6 +31,12 @@ def test_without_an_objective_there_is_the_one_for_the_kind_of_the_searchs_sampl
     score = score_of(parents, left_out, override)
     assert score.objective == DEFAULT_OBJECTIVES[kind] and score.limits == DEFAULT_GUARDS[kind]
     assert score.report == (("exact",) if "exact" in left_out else ())
+
+
+def test_every_kind_of_samples_has_an_objective_and_guards_that_there_are() -> None:
+    assert set(DEFAULT_OBJECTIVES) == set(DEFAULT_GUARDS) == set(get_args(Kind))
+    assert all(name in METRICS for weights in DEFAULT_OBJECTIVES.values() for name in weights)
+    assert all(name in GUARDS for limits in DEFAULT_GUARDS.values() for name in limits)
 
 
 def test_answers_in_english_are_not_guarded_to_be_japanese(parents: Path) -> None:

@@ -32,7 +32,7 @@ LONGEST_SHOWN = 100  # characters of an answer; `--out` has all of it
 def show_comparison(title: str, result: Mapping[str, Any]) -> None:
     """Scores with 95 % intervals, a row a metric, a column a model; below each but the first, its lead over that."""
     models = result["models"]
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, show_lines=len(models) > 1)
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     table.add_column("metric")
     for name in models:
         table.add_column(escape(name), justify="right", no_wrap=True)
@@ -41,7 +41,7 @@ def show_comparison(title: str, result: Mapping[str, Any]) -> None:
     for metric in first["scores"]:
         differences = {name: of[metric] for name, of in result["differences"].items()}
         cells = (_cells(metric, model["scores"][metric], differences.get(name)) for name, model in models.items())
-        table.add_row(metric, *chain.from_iterable(cells))
+        table.add_row(metric, *chain.from_iterable(cells), end_section=len(models) > 1)
     table.add_section()
     for label, values in _beside(models.values()):
         table.add_row(f"[dim]{label}[/]", *chain.from_iterable(values))

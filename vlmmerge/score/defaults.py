@@ -12,6 +12,7 @@ tells by how much each of them loses.
 DEFAULT_OBJECTIVES: dict[str, dict[str, float]] = {
     "captions": {"cider": 1.0},
     "questions": {"contains": 1.0},
+    "choices": {"choice": 1.0},
 }
 
 # A tenth may be in another script: names, signs. An honest answer repeats less than a fifth of itself (traits.py).
@@ -20,9 +21,11 @@ DEFAULT_OBJECTIVES: dict[str, dict[str, float]] = {
 # of questions is the score that is left without that with other pictures: an answer that names what is likely gains
 # with both, so that guessing never pays. It takes up to twice the time; without it, a list of the likely answers to
 # each kind of question beats an honest model that is right in two answers of three.
+# A choice is a letter, in no language and of no length.
 DEFAULT_GUARDS: dict[str, dict[str, float]] = {
     "captions": {"japanese": 90.0, "length_ratio": 2.0, "repetition": 0.2, "grounding": 0.1},
     "questions": {"japanese": 90.0, "length_ratio": 3.0, "repetition": 0.2, "grounding": 1.0},
+    "choices": {"repetition": 0.2, "grounding": 1.0},
 }
 
 
