@@ -30,6 +30,7 @@ from vlmmerge.errors import CheckpointError, ParentsError
 from vlmmerge.generate.decode import decode
 from vlmmerge.generate.eyes import eye_tensors, put_eyes
 from vlmmerge.generate.features import Seen, check_takes_features, join, look, make_prompt
+from vlmmerge.generate.shared import can_share, cut_at, find_shared, join_shared
 from vlmmerge.generate.store import read_seen, write_seen
 from vlmmerge.inspection import describe, inspect
 from vlmmerge.inspection.misfits import FAILS
@@ -665,6 +666,8 @@ def of_two_pictures(prompt: dict[str, Tensor]) -> dict[str, Tensor]:
     return {**doubled, "pixel_values": pixels}
 
 
+# Windows, running states, or pictures' tokens that attend to later ones.
+WITHOUT_SHARING = {"PaliGemma", "PaliGemma 2", "Gemma 3", "LFM2-VL", "Qwen3.5"}
 DECODING: list[dict[str, Any]] = [{}, {"num_beams": 3, "repetition_penalty": 1.5}]
 
 
@@ -694,6 +697,16 @@ def test_features_computed_once_say_what_the_pictures_say_alone_and_in_a_padded_
         assert [cut(tokens, settings["eos_token_id"]) for tokens in alone] == wanted
         together = [tokens.tolist() for tokens in decode(blind, join(prompts * 3), settings)]
         assert [cut(tokens, settings["eos_token_id"]) for tokens in together] == wanted * 3
+        if not decoding:
+            assert (family not in WITHOUT_SHARING) == can_share(blind, prompts[0], 200)
+        if not decoding and family not in WITHOUT_SHARING:
+            shared = find_shared(prompts * 3, blind.config.image_token_id)
+            assert shared and shared.has_pictures and len(shared.rows) == len(prompts)
+            at_once = decode(blind, join_shared(prompts * 3, shared), settings, shared)
+            assert [cut(tokens.tolist(), settings["eos_token_id"]) for tokens in at_once] == wanted * 3
+            before = cut_at(prompts, [1] * len(prompts), has_pictures=False)
+            at_once = decode(blind, join_shared(prompts, before), settings, before)
+            assert [cut(tokens.tolist(), settings["eos_token_id"]) for tokens in at_once] == wanted
 
 
 def stored(seen: Seen, file: Path) -> Seen:

@@ -41,13 +41,13 @@ def test_flash_attention_without_cuda_is_refused_with_what_to_install(parents: P
         assert caught.value.hint == f"{attention.INSTALL[wanted]}, or `generate.attention: auto`"
 
 
-def test_auto_takes_the_newest_that_is_installed_and_fits_device_dtype_and_model(
+def test_auto_takes_the_newest_thatis_installed_and_fits_device_dtype_and_model(
     parents: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No GPU is needed to choose: what is installed and which GPU there is are told here."""
     monkeypatch.setattr(attention, "_taken", lambda folder, name, trusts_code: name or "sdpa")
     installed = {"flash_attention_2", "flash_attention_4"}
-    monkeypatch.setattr(attention, "_is_installed", installed.__contains__)
+    monkeypatch.setattr(attention, "is_installed", installed.__contains__)
 
     def taken(capability: tuple[int, int], dtype: str) -> str:
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from vlmmerge.evalsets import Sample, load
 from vlmmerge.evaluate import Evaluator
 from vlmmerge.generate import LiveVlm, answering, batches
 from vlmmerge.generate.batches import SMALLEST, fill, find_budget
+from vlmmerge.generate.shared import find_shared
 from vlmmerge.plan import make_plan
 from vlmmerge.recipe import Generate, load_recipe
 
@@ -63,14 +65,14 @@ def test_memory_that_runs_out_halves_the_batches_and_moves_no_answer(
     prompts = vlm.prepare(samples)
     wanted = vlm.answer(prompts)
     assert vlm.answerer.take_notes() == []
-    with room_for(vlm, 250, fail) as sizes:
+    with room_for(vlm, 100, fail) as sizes:
         assert vlm.answer(prompts) == wanted
-    assert 125 < max(sizes) <= 250
+    assert 50 < max(sizes) <= 100
     notes = vlm.answerer.take_notes()
     halved = [int(note.removeprefix("out of memory: batches of ").split()[0]) for note in notes]
     assert [f"out of memory: batches of {number} tokens from here on" for number in halved] == notes
     assert len(halved) > 1 and halved == sorted(halved, reverse=True)
-    with room_for(vlm, 250, fail):
+    with room_for(vlm, 100, fail):
         assert vlm.answer(prompts) == wanted
     assert vlm.answerer.take_notes() == [], "smaller batches are kept"
 
@@ -102,6 +104,24 @@ def test_a_candidate_that_ran_out_of_memory_has_its_score_and_a_note(recipe_file
         found = evaluator.evaluate(genome)
     assert found.pop("notes")[0].startswith("out of memory: batches of ")
     assert found == wanted
+
+
+def test_what_many_prompts_begin_with_is_worked_on_once(vlm: LiveVlm, samples: list[Sample]) -> None:
+    few = samples[:4]
+    many = [
+        replace(sample, question=f"{text}何色ですか？") for sample in few for text in ("", "丸は", "星は右に", "はい。")
+    ]
+    for settings in (vlm.settings, vlm.settings.model_copy(update={"system": "画像を説明してください。" * 8})):
+        asked = many if settings.system is None else [replace(sample, question="") for sample in few]
+        prompts = vlm.prepare(asked, settings=settings)
+        alone = [vlm.answer([prompt])[0] for prompt in prompts]
+        with room_for(vlm, 10**6, no_room_on_a_device) as sizes:
+            assert vlm.answer(prompts) == alone
+        longest = max(len(prompt.token_ids) for prompt in prompts)
+        assert sizes[0] + sizes[1] < 0.8 * len(prompts) * longest and sizes[1] >= len(prompts)
+    assert find_shared(vlm.prepare(few[:1]), vlm.model.config.image_token_id) is None
+    different = [sample for sample in samples if sample.images != samples[0].images][:1] + samples[:1]
+    assert find_shared(vlm.prepare(different), vlm.model.config.image_token_id) is None
 
 
 def test_a_batch_is_filled_as_if_all_its_rows_were_as_long_as_its_longest() -> None:

@@ -25,6 +25,7 @@ from vlmmerge.generate.batches import (
 from vlmmerge.generate.chat import as_answer
 from vlmmerge.generate.decode import EndOneByOne, Stop, decode
 from vlmmerge.generate.features import Prompt, join
+from vlmmerge.generate.shared import Shared, can_share, find_shared, join_shared
 from vlmmerge.recipe import Generate
 
 TRIAL_TOKENS = 64  # new ones at most, in a trial of a budget
@@ -55,7 +56,7 @@ class Answerer:
             VlmMergeError: There is no memory for one prompt alone.
         """
         answers = [""] * len(prompts)
-        waiting = sorted(range(len(prompts)), key=lambda index: self._size(prompts[index]))
+        waiting = self._order(prompts)
         budget = self._choose_budget(prompts)
         while waiting:
             batch = waiting[: fill([self._size(prompts[index]) for index in waiting], budget)]
@@ -67,6 +68,16 @@ class Answerer:
                 answers[index] = answer
             waiting = waiting[len(batch) :]
         return answers
+
+    def _order(self, prompts: Sequence[Prompt]) -> list[int]:
+        """Shortest first, but those of the same pictures together, for they share most of the work."""
+        first: dict[int, int] = {}
+        longest: dict[int, int] = {}
+        for index, prompt in enumerate(prompts):
+            pictures = first.setdefault(id(prompt.seen), index)
+            longest[pictures] = max(longest.get(pictures, 0), self._size(prompt))
+        keys = [(longest[first[id(each.seen)]], first[id(each.seen)], self._size(each)) for each in prompts]
+        return sorted(range(len(prompts)), key=keys.__getitem__)
 
     def take_notes(self) -> list[str]:
         """What happened since this was last asked, in words for a journal; nothing, as a rule."""
@@ -135,10 +146,17 @@ class Answerer:
 
     @torch.inference_mode()
     def _answer_batch(self, prompts: Sequence[Prompt], changes: dict[str, Any]) -> list[str]:
-        batch = join(prompts)
-        said = decode(self.model, batch, self._arguments(batch["input_ids"].shape[1]) | changes)
+        shared = self._shared(prompts)
+        batch = join_shared(prompts, shared) if shared else join(prompts)
+        said = decode(self.model, batch, self._arguments(batch["input_ids"].shape[1]) | changes, shared)
         texts = self.tokenizer.batch_decode(said, skip_special_tokens=True)
         return [as_answer(text, self.settings) for text in texts]
+
+    def _shared(self, prompts: Sequence[Prompt]) -> Shared | None:
+        num_tokens = 2 * max(map(self._size, prompts))  # one part of each of two prompts may be all of it
+        if self.settings.beams > 1 or not can_share(self.model, prompts[0], num_tokens):
+            return None
+        return find_shared(prompts, self.model.config.image_token_id)
 
     def _arguments(self, num_prompt_tokens: int) -> dict[str, Any]:
         """Of transformers' `generate`."""

@@ -58,7 +58,7 @@ def _hindrance(name: str, folder: Path, settings: Generate, device: torch.device
         return ""
     if device.type != "cuda":
         return f"runs on CUDA only, and the model on {device.type}"
-    if not _is_installed(name):
+    if not is_installed(name):
         return "is not installed"
     if (capability := torch.cuda.get_device_capability(device)) < CAPABILITY[name]:
         return f"needs compute capability {CAPABILITY[name]}, found {capability}"
@@ -67,7 +67,7 @@ def _hindrance(name: str, folder: Path, settings: Generate, device: torch.device
     return ""
 
 
-def _is_installed(name: str) -> bool:
+def is_installed(name: str) -> bool:
     from transformers import utils
 
     return bool(getattr(utils, f"is_flash_attn_{name[-1]}_available", lambda: False)())

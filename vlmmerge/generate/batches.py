@@ -23,14 +23,15 @@ def fill(sizes: Sequence[int], budget: int) -> int:
     """How many of the first rows make a batch: at least one, else as many as fit when all are as long as the longest.
 
     Args:
-        sizes: Tokens of each row at its fullest, shortest first.
+        sizes: Tokens of each row at its fullest.
         budget: Tokens of a batch.
 
     >>> fill([3, 4, 5, 6], 12), fill([20, 20], 12)
     (2, 1)
     """
-    number = 1
-    while number < len(sizes) and (number + 1) * sizes[number] <= budget:
+    number, longest = 1, sizes[0]
+    while number < len(sizes) and (number + 1) * max(longest, sizes[number]) <= budget:
+        longest = max(longest, sizes[number])
         number += 1
     return number
 

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vlmmerge.generate.shared import Shared
+
 
 @dataclass(frozen=True)
 class Stop:
@@ -52,18 +54,21 @@ class EndOneByOne:
         return torch.arange(len(input_ids), device=input_ids.device) >= num_left
 
 
-def decode(model: Any, batch: Mapping[str, Any], arguments: Mapping[str, Any]) -> list[Tensor]:
+def decode(
+    model: Any, batch: Mapping[str, Any], arguments: Mapping[str, Any], shared: Shared | None = None
+) -> list[Tensor]:
     """Let a model go on from a batch, without sampling.
 
     Args:
         model: Takes precomputed features.
         batch: As `features.join` makes it: (rows, longest), padded on the left.
         arguments: Of `generate`, which these are passed to; with `num_beams` 1 rows that are done leave the batch.
+        shared: How the batch was cut, if it was; for `num_beams` 1 only.
 
     Returns:
         Each row's new tokens, (length,), the one that ended it among them; the padding after that may be there, too.
     """
-    greedy = {"custom_generate": decode_greedily} if arguments.get("num_beams", 1) == 1 else {}
+    greedy = {"custom_generate": decode_greedily, "shared": shared} if arguments.get("num_beams", 1) == 1 else {}
     sequences = model.generate(**batch, **arguments, **greedy, do_sample=False)
     return [row[batch["input_ids"].shape[1] :] for row in sequences]
 
@@ -75,6 +80,7 @@ def decode_greedily(
     stopping_criteria: Callable[[Tensor, Any], Tensor],
     generation_config: Any,
     synced_gpus: bool = False,
+    shared: Shared | None = None,
     **model_kwargs: Any,
 ) -> list[Tensor]:
     """Choose the likeliest token again and again; a row that is done leaves the batch.
@@ -90,7 +96,10 @@ def decode_greedily(
             processor.prompt_ignore_length = None  # of rows that may leave; and padding says nothing new (`join`)
     done: list[Tensor] = [input_ids[:0]] * len(input_ids)
     rows = torch.arange(len(input_ids), device=input_ids.device)
-    outputs = model._prefill(input_ids, generation_config, model_kwargs)
+    if shared:
+        outputs = _prefill_shared(model, input_ids, shared, model_kwargs)
+    else:
+        outputs = model._prefill(input_ids, generation_config, model_kwargs)
     with model._optimize_model_for_decode():
         while True:
             model_kwargs = model._update_model_kwargs_for_generation(outputs, model_kwargs)
@@ -107,6 +116,30 @@ def decode_greedily(
                 rows, input_ids, model_kwargs = rows[kept], input_ids[kept], _select(model_kwargs, kept, len(rows))
             inputs = model.prepare_inputs_for_generation(input_ids, next_sequence_length=1, **model_kwargs)
             outputs = model(**inputs, return_dict=True)
+
+
+def _prefill_shared(model: Any, input_ids: Tensor, shared: Shared, model_kwargs: dict[str, Any]) -> Any:
+    """Work on each different first part once, give all prompts their own's keys and values, and go on."""
+    features = {"mm_encoder_outputs": model_kwargs["mm_encoder_outputs"]}
+    rest = {name: value for name, value in model_kwargs.items() if name not in features}
+    rows, parts = (torch.tensor(numbers, device=input_ids.device) for numbers in (shared.rows, shared.parts))
+    first = {name: _of_part(value, rows, shared.num_columns, input_ids.shape) for name, value in rest.items()}
+    start = input_ids[rows, : shared.num_columns]
+    seen, unseen = (features, {}) if shared.has_pictures else ({}, features)
+    model(**model.prepare_inputs_for_generation(start, is_first_iteration=True, **first, **seen), return_dict=True)
+    rest["past_key_values"].reorder_cache(parts)
+    num_left = input_ids.shape[1] - shared.num_columns
+    inputs = model.prepare_inputs_for_generation(
+        input_ids, next_sequence_length=num_left, is_first_iteration=True, **rest, **unseen
+    )
+    return model(**inputs, return_dict=True)
+
+
+def _of_part(value: Any, rows: Tensor, num_columns: int, shape: torch.Size) -> Any:
+    """What is of tokens, (..., rows, columns), for some rows' first columns; anything else as it is."""
+    if not isinstance(value, Tensor) or value.ndim < 2 or value.shape[-1] != shape[1]:
+        return value
+    return (value.index_select(-2, rows) if value.shape[-2] == shape[0] else value)[..., :num_columns]
 
 
 def _select(model_kwargs: dict[str, Any], kept: Tensor, num_rows: int) -> dict[str, Any]:

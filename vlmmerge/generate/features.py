@@ -98,7 +98,7 @@ def make_prompt(inputs: Mapping[str, Tensor], seen: Seen) -> Prompt:
     )
 
 
-def join(prompts: Sequence[Prompt]) -> dict[str, Any]:
+def join(prompts: Sequence[Prompt], cuts: Sequence[int] = (), seen: Sequence[Seen] = ()) -> dict[str, Any]:
     """Make a batch for `generate`, padded on the left.
 
     A row is filled up with its own last token, which nothing attends to. A padding token would be one more that a
@@ -107,32 +107,35 @@ def join(prompts: Sequence[Prompt]) -> dict[str, Any]:
 
     Args:
         prompts: At least one, of one model and processor.
+        cuts: Tokens of each prompt's first part, if these shall end in one column: both parts are padded on the left.
+        seen: The features, if not all of them are needed; each prompt's by default.
 
     Returns:
         `input_ids` and `attention_mask` of shape (prompts, longest), `mm_encoder_outputs`, and what else the model
         takes.
     """
-    width = max(len(prompt.token_ids) for prompt in prompts)
+    cuts = cuts or [0] * len(prompts)
+    rows = [prompt.token_ids for prompt in prompts]
     batch: dict[str, Any] = {
-        "input_ids": _padded(
-            [prompt.token_ids for prompt in prompts], width, [prompt.token_ids[-1] for prompt in prompts]
-        ),
-        "attention_mask": _padded([torch.ones_like(prompt.token_ids) for prompt in prompts], width),
-        "mm_encoder_outputs": {"image": _join_seen([prompt.seen for prompt in prompts], prompts[0].token_ids.device)},
+        "input_ids": _padded(rows, cuts, [row[-1] for row in rows]),
+        "attention_mask": _padded([torch.ones_like(row) for row in rows], cuts),
+        "mm_encoder_outputs": {"image": _join_seen(seen or [prompt.seen for prompt in prompts], rows[0].device)},
     }
     for name in prompts[0].of_tokens:
-        batch[name] = _padded([prompt.of_tokens[name] for prompt in prompts], width)
+        batch[name] = _padded([prompt.of_tokens[name] for prompt in prompts], cuts)
     for name in prompts[0].of_picture:
         batch[name] = torch.cat([prompt.of_picture[name] for prompt in prompts])
     return batch
 
 
-def _padded(rows: Sequence[Tensor], width: int, fillers: Sequence[Any] | None = None) -> Tensor:
-    """Rows in one tensor, each at the right; at their left zeros, or each row's own filler."""
-    padded = rows[0].new_zeros((len(rows), width))
-    for number, row in enumerate(rows):
-        padded[number, : width - len(row)] = fillers[number] if fillers else 0
-        padded[number, width - len(row) :] = row
+def _padded(rows: Sequence[Tensor], cuts: Sequence[int], fillers: Sequence[Any] | None = None) -> Tensor:
+    """Rows in one tensor, each part at the right of its columns; at their left zeros, or each row's own filler."""
+    width = max(cuts)
+    padded = rows[0].new_zeros((len(rows), width + max(len(row) - cut for row, cut in zip(rows, cuts, strict=True))))
+    for number, (row, cut) in enumerate(zip(rows, cuts, strict=True)):
+        padded[number] = fillers[number] if fillers else 0
+        padded[number, width - cut : width] = row[:cut]
+        padded[number, padded.shape[1] - len(row) + cut :] = row[cut:]
     return padded
 
 
