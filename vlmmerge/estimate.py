@@ -14,7 +14,15 @@ from PIL import Image
 from vlmmerge.anatomy import Slot
 from vlmmerge.blend.residency import choose_residency, free_bytes
 from vlmmerge.evalsets import Sample, find_split, load
-from vlmmerge.generate import best_device, chat, check_template, load_processor
+from vlmmerge.generate import (
+    best_device,
+    chat,
+    check_template,
+    choose_attention,
+    describe_device,
+    device_of,
+    load_processor,
+)
 from vlmmerge.plan import Plan
 from vlmmerge.recipe import EvalsetChoice, Recipe, Score
 from vlmmerge.run import grid_weights
@@ -45,6 +53,7 @@ def describe_plan(plan: Plan) -> dict[str, Any]:
     num_answers += NUM_HELD_OUT_BLENDS * sizes["held_out"] * times["held_out"]
     num_answers += NUM_HELD_OUT_BLENDS * sizes.get("retention", 0)
     seconds = seconds_per_sample(plan) * num_answers
+    num_there, num_beside = memory_bytes(plan, free_bytes(device_of(recipe.generate)))
     return {
         "parents": {name: f"{c.name}, {c.num_bytes / 1e6:,.1f} MB" for name, c in plan.checkpoints.items()},
         "blend": f"{recipe.blend.method}, {len(plan.anatomy.slots)} slots in {plan.anatomy.num_layers} layers",
@@ -53,8 +62,12 @@ def describe_plan(plan: Plan) -> dict[str, Any]:
         "search": f"{recipe.search.algorithm}, {num_candidates} candidates, {num_grid} blends of a grid",
         "score": _score(recipe.score),
         "samples": ", ".join(f"{number} {SAMPLES_ARE[key]}" for key, number in sizes.items()),
-        "memory": _memory(*memory_bytes(plan, free_bytes(torch.device(_device(plan))))),
-        "time": f"about {_rounded(seconds)} on {best_device()}",
+        "memory": _memory(num_there, num_beside),
+        "device": describe_device(recipe.generate, num_there, num_beside),
+        "attention": choose_attention(
+            plan.eyes.folder, recipe.generate, device_of(recipe.generate), trusts_code=plan.trusts_code
+        ),
+        "time": f"about {_rounded(seconds)} on {device_of(recipe.generate).type}",
     }
 
 
@@ -126,11 +139,6 @@ def _memory(num_there: int, num_beside: int) -> str:
     return f"{num_there / GIB:.2f} GiB of weights{beside}"
 
 
-def _device(plan: Plan) -> str:
-    wanted = plan.recipe.generate.device
-    return best_device() if wanted == "auto" else wanted
-
-
 def seconds_per_sample(plan: Plan) -> float:
     """One answer's time: its tokens through the language tower, and its share of a batch's decoding steps."""
     recipe = plan.recipe
@@ -149,7 +157,7 @@ def seconds_per_sample(plan: Plan) -> float:
 
 
 def multiplications_per_second() -> float:
-    """Additions and multiplications a second in a matrix product on the device that will be used, measured now."""
+    """Additions and multiplications a second in a matrix product on the best device, measured now."""
     device = best_device()
     left = torch.ones(1024, 1024, device=device)
     left @ left

@@ -22,6 +22,7 @@ from vlmmerge.generate.attention import choose_attention
 from vlmmerge.generate.chat import chat, check_template, load_processor
 from vlmmerge.generate.eyes import digest, put_eyes
 from vlmmerge.generate.features import Prompt, Seen, check_takes_features, look, make_prompt, move
+from vlmmerge.generate.placement import check_room, device_of
 from vlmmerge.generate.processor import complete
 from vlmmerge.generate.store import entry, read_seen, write_seen
 from vlmmerge.recipe import Generate
@@ -39,6 +40,7 @@ class LiveVlm:
 
     Raises:
         CheckpointError: It does not load, or wants code to be run that is not trusted.
+        VlmMergeError: It has no room on its GPU, or not the attention that is wanted.
     """
 
     def __init__(self, folder: Path, settings: Generate, *, trusts_code: bool = False) -> None:
@@ -47,6 +49,7 @@ class LiveVlm:
         self.device = device_of(settings)
         self.folder = folder
         self.processor = load_processor(folder, trusts_code=trusts_code)
+        check_room(folder, self.device)
         # On a CPU transformers' own choice is the fastest there is, and nothing is built twice.
         is_plain = settings.attention == "auto" and self.device.type != "cuda"
         attention = None if is_plain else choose_attention(folder, settings, self.device, trusts_code=trusts_code)
@@ -182,15 +185,3 @@ def has_room(device: torch.device) -> bool:
         return True
     free, total = torch.cuda.mem_get_info(device)
     return free > ROOM_LEFT * total
-
-
-def device_of(settings: Generate) -> torch.device:
-    """Where a model runs."""
-    return torch.device(settings.device if settings.device != "auto" else best_device())
-
-
-def best_device() -> str:
-    """The kind of device that models run on by default."""
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"

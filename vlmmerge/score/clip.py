@@ -95,7 +95,7 @@ def open_clip(where: str) -> Clip:
         CheckpointError: There is no such checkpoint, or it is malformed.
         ScoreError: It is of another kind, or weights are missing.
     """
-    from vlmmerge.generate.live import best_device, load_processor
+    from vlmmerge.generate import best_device, load_processor
 
     checkpoint = open_checkpoint(where)
     try:
