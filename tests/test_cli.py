@@ -435,10 +435,13 @@ def test_answer_tells_what_it_cannot_read(
 def test_evalsets_lists_what_there_is(cli: "Cli") -> None:
     everything, one = cli.run("evalsets"), cli.run("evalsets", "ja-scenes", "--json")
     assert everything.status == one.status == 0
-    assert "ja-scenes" in everything.out and "CC0-1.0" in everything.out and "512" in everything.out
+    at_hand, _, of_hub = everything.out.partition("on the Hugging Face hub, fetched when first asked for")
+    assert all(words in at_hand for words in ("ja-scenes\n", "CC0-1.0", "held_out 512", " MB", "captions by cider,"))
+    assert all(words in of_hub for words in ("ja-vg-vqa-500\n", "CC-BY-4.0", "search ?", "held_out 500"))
     assert json.loads(one.out)["ja-scenes"]["splits"]["held_out"]["num_samples"] == 512
     shown = cli.run("evalsets", "ja-scenes").out
-    assert " MB" in shown and "cider, rouge_l, chrf" in shown and "# ja-scenes" in shown
+    assert " MB" in shown and "# ja-scenes" in shown and "…" not in shown  # nothing is cut off
+    assert "fetch: hf download --repo-type dataset SakanaAI/JA-VG-VQA-500 " in cli.run("evalsets", "ja-vg-vqa-500").out
     done = cli.run("evalsets", "nope")
     assert (done.status, done.message) == (
         1, f'error: no evalset "nope"; there are {", ".join(find_evalsets())}\n'

@@ -229,7 +229,10 @@ def run_evalsets(parsed: argparse.Namespace) -> Any:
 
     described = describe(parsed.name)
     if not parsed.json:
-        console.show_evalsets(described)
+        if parsed.name:
+            console.show_one_evalset(parsed.name, described[parsed.name])
+        else:
+            console.show_evalsets(described)
     return described
 
 

@@ -147,23 +147,71 @@ def show_samples(samples: Sequence[dict[str, Any]]) -> None:
 
 
 def show_evalsets(described: dict[str, dict[str, Any]]) -> None:
-    """Evaluation sets and their splits; of one alone its usual metrics and its card too."""
-    is_alone = len(described) == 1
+    """All evaluation sets, those at hand first."""
+    bundled = {name: evalset for name, evalset in described.items() if not evalset["hub"]}
+    for heading, sets in (
+        ("bundled", bundled),
+        ("on the Hugging Face hub, fetched when first asked for", described.keys() - bundled.keys()),
+    ):
+        OUT.print(f"[bold underline]{heading}[/]\n")
+        for name in sorted(sets):
+            _show_evalset(name, *_whence(described[name]), *_samples(described[name]["splits"]))
+    OUT.print("?: known once it is fetched. `vlmmerge evalsets NAME` tells more of one.", soft_wrap=True)
+
+
+def show_one_evalset(name: str, evalset: dict[str, Any]) -> None:
+    """One evaluation set with its splits and its card."""
+    _show_evalset(name, *_whence(evalset), *_published(evalset["splits"]))
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    ends = ["kind", "metrics"] if is_alone else []
-    for column in (*([] if is_alone else ["evalset"]), "split", "samples", "language", *ends):
-        table.add_column(column, justify="right" if column == "samples" else "left", no_wrap=True)
-    for name, evalset in described.items():
-        size = "on the hub" if evalset["num_bytes"] is None else f"{evalset['num_bytes'] / 1e6:.1f} MB"
-        gated = ", gated" if evalset["is_gated"] else ""
-        OUT.print(f"[bold]{name}[/]: {escape(evalset['about'])}")
-        OUT.print(f"source: {escape(evalset['source'])}; licence: {escape(evalset['licence'])}; {size}{gated}")
-        for split, fields in evalset["splits"].items():
-            cells = [split, str(fields["num_samples"] or "?"), fields["language"]]
-            table.add_row(*([*cells, fields["kind"], ", ".join(fields["metrics"])] if is_alone else [name, *cells]))
+    for column in ("split", "samples", "language", "kind", "metrics"):
+        table.add_column(column, justify="right" if column == "samples" else "left", no_wrap=column != "metrics")
+    for split, told in evalset["splits"].items():
+        table.add_row(split, _number(told), told["language"], told["kind"], ", ".join(told["metrics"]))
     OUT.print(table)
-    if is_alone and (card := next(iter(described.values()))["card_text"]):
-        OUT.print(card, markup=False, highlight=False)
+    for command in dict.fromkeys(split["fetch"] for split in evalset["splits"].values() if split["fetch"]):
+        OUT.print(f"fetch: {command}", markup=False, soft_wrap=True)  # on one line, to be copied
+    if evalset["card_text"]:
+        OUT.print(evalset["card_text"], markup=False, soft_wrap=True)
+
+
+def _show_evalset(name: str, *rows: tuple[str, str]) -> None:
+    OUT.print(f"[bold]{escape(name)}[/]")
+    grid = Table.grid(padding=(0, 1, 0, 2), pad_edge=True)
+    for label, text in rows:
+        grid.add_row(f"[dim]{label}[/]", escape(text))
+    OUT.print(grid)
+    OUT.print()
+
+
+def _whence(evalset: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What a set is, from where, and who may have it."""
+    yield "about", evalset["about"]
+    yield "licence", evalset["licence"]
+    yield "source", evalset["source"]
+    if evalset["hub"]:
+        gated = "; gated: ask for access on its page, then run `hf auth login`" if evalset["is_gated"] else ""
+        yield "hub", f"{evalset['hub']}{gated}"
+    elif evalset["where"] == "bundled":
+        yield "size", f"{evalset['num_bytes'] / 1e6:.1f} MB"
+
+
+def _samples(splits: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """How many samples there are, and what they are scored by."""
+    metrics = {split["kind"]: ", ".join(split["metrics"]) for split in splits.values()}
+    yield "samples", ", ".join(f"{name} {_number(split)}" for name, split in splits.items())
+    yield "metrics", "; ".join(f"{kind} by {names}" for kind, names in metrics.items())
+
+
+def _published(splits: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """How samples were asked for published scores."""
+    if published := [
+        f"{name} by --protocol {split['protocol']}" for name, split in splits.items() if split["protocol"]
+    ]:
+        yield "published", ", ".join(published)
+
+
+def _number(split: dict[str, Any]) -> str:
+    return str(split["num_samples"] or "?")
 
 
 def show_plan(described: dict[str, Any]) -> None:

@@ -74,6 +74,8 @@ def test_describing_gives_plain_values_with_source_and_licence() -> None:
     assert scenes["splits"]["search_questions"]["metrics"] == ["rouge_l", "exact", "chrf"]
     assert (jmmmu["where"], jmmmu["kind"], jmmmu["num_bytes"]) == ("on the hub", "choices", None)
     assert "card_text" not in scenes
+    fetch = {name: evalset["splits"]["held_out"]["fetch"] for name, evalset in described.items()}
+    assert fetch["ja-scenes"] is None and fetch["mecha-ja"] == "hf download --repo-type dataset llm-jp/MECHA-ja"
 
 
 def test_describing_one_set_gives_its_card() -> None:

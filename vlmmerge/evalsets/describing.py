@@ -4,6 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from vlmmerge.evalsets.hub import download_command
 from vlmmerge.evalsets.manifest import Evalset
 from vlmmerge.evalsets.split import Split
 
@@ -18,7 +19,7 @@ def describe_evalset(evalset: Evalset, *, has_card: bool = False) -> dict[str, A
     Returns:
         A new dict: `about`, `source`, `licence`, `kind` (of its first split), `where` (`bundled`, `on the hub` or
         `own`), `num_bytes` on this disk (None on the hub), `hub`, `revision`, `is_gated`, `card` (path or
-        None), `splits`, and `card_text` if it is wanted.
+        None), `splits` (with `fetch`, the command that gets one from the hub), and `card_text` if it is wanted.
     """
     files = {evalset.folder / split.file for split in evalset.splits.values() if split.file}
     card = evalset.folder / "README.md"
@@ -33,16 +34,17 @@ def describe_evalset(evalset: Evalset, *, has_card: bool = False) -> dict[str, A
         "revision": evalset.revision,
         "is_gated": evalset.is_gated,
         "card": str(card) if card.exists() else None,
-        "splits": {name: _describe_split(split) for name, split in evalset.splits.items()},
+        "splits": {name: _describe_split(evalset, split) for name, split in evalset.splits.items()},
     }
     return described | ({"card_text": evalset.card} if has_card else {})
 
 
-def _describe_split(split: Split) -> dict[str, Any]:
+def _describe_split(evalset: Evalset, split: Split) -> dict[str, Any]:
     fields = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(split).items()}
     fields["where"] = {column: list(wanted) for column, wanted in split.where.items()}
     del fields["stated_kind"], fields["stated_metrics"]
-    return fields | {"kind": split.kind, "metrics": list(split.metrics)}
+    fetch = download_command(evalset, split) if evalset.hub else None
+    return fields | {"kind": split.kind, "metrics": list(split.metrics), "fetch": fetch}
 
 
 def _num_bytes(file: Path) -> int:
