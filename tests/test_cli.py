@@ -330,8 +330,8 @@ def test_evaluate_tells_traits_grounding_and_how_it_asked(cli: "Cli", parents: P
     done = cli.run("evaluate", parents / "vlm", *arguments, "--grounding", "--segmenter", "characters")
     assert done.status == 0, done.err
     for text in (
-        "characters", "length, of the reference's", "repeated", "different answers", "needs the pictures (blank)",
-        "needs the pictures (other)", "|beams:5|penalty:1.5|max:4|", "|system:", "seg:characters", "rouge_l_strict|",
+        "characters", "length ratio", "repetition", "distinct", "grounding (blank)",
+        "grounding (other)", "|beams:5|penalty:1.5|max:4|", "|system:", "seg:characters", "rouge_l_strict|",
     ):  # fmt: skip
         assert text in done.out, text
 

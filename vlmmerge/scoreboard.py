@@ -3,7 +3,7 @@
 Knows what `compare` tells. Computes nothing but the text.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -20,34 +20,40 @@ Numbers = Mapping[str, float]
 
 # What is told of answers beside their scores: none is better for being higher.
 TRAITS = {
+    "japanese": ("Japanese, %", "{:.1f}"),
     "length": ("characters", "{:.1f}"),
-    "length_ratio": ("length, of the reference's", "{:.2f}"),
-    "repetition": ("repeated", "{:.2f}"),
-    "distinct": ("different answers", "{:.2f}"),
+    "length_ratio": ("length ratio", "{:.2f}"),
+    "repetition": ("repetition", "{:.2f}"),
+    "distinct": ("distinct", "{:.2f}"),
 }
 NUM_WORST = 3
 LONGEST_SHOWN = 100  # characters of an answer; `--out` has all of it
 
 
 def show_comparison(title: str, result: Mapping[str, Any]) -> None:
-    """Scores with 95 % intervals, a row a metric, a column a model; below each but the first, its lead over that."""
+    """Scores with 95 % intervals; of several models a line each, and by how much the others lead the first."""
     models = result["models"]
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    table.add_column("metric")
-    for name in models:
-        table.add_column(escape(name), justify="right", no_wrap=True)
-        table.add_column("95 % interval", no_wrap=True, style="dim")
-    first = next(iter(models.values()))
-    for metric in first["scores"]:
-        differences = {name: of[metric] for name, of in result["differences"].items()}
-        cells = (_cells(metric, model["scores"][metric], differences.get(name)) for name, model in models.items())
-        table.add_row(metric, *chain.from_iterable(cells), end_section=len(models) > 1)
-    table.add_section()
-    for label, values in _beside(models.values()):
-        table.add_row(f"[dim]{label}[/]", *chain.from_iterable(values))
+    # Narrow, so that six columns fit into 80 characters beside a model's name.
+    table = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("", no_wrap=True)
+    is_alone = len(models) == 1
+    for column in list(models) if is_alone else ["model", "score"]:
+        table.add_column(escape(column), justify="left" if column == "model" else "right", overflow="fold", min_width=5)
+    for column in ["95 % interval"] if is_alone else ["95 % interval", "lead", "95 % interval"]:
+        table.add_column(column, justify="right" if column == "lead" else "left", no_wrap=True)
+    for label, lines in chain(_scored(result), _beside(list(models.values()))):
+        for number, (name, line) in enumerate(zip(models, lines, strict=True)):
+            named = () if is_alone else (escape(name),)
+            table.add_row("" if number else label, *named, *line, end_section=not is_alone and name == list(models)[-1])
     OUT.print(table)
-    if result["differences"]:
-        OUT.print("+ and -: against the first model, with the interval of a paired bootstrap")
+    if not is_alone:
+        told = "lead: by how much a model is above the first, with the interval of a paired bootstrap"
+        OUT.print(told, soft_wrap=True)
+    _show_signatures(models)
+
+
+def _show_signatures(models: Mapping[str, Any]) -> None:
+    first = next(iter(models.values()))
     asked = [f"{name}: {model['asked']}" for name, model in models.items() if "asked" in model]
     for signature in [*(score["signature"] for score in first["scores"].values()), *asked]:
         OUT.print(f"[dim]{escape(signature)}[/]", soft_wrap=True)
@@ -55,26 +61,35 @@ def show_comparison(title: str, result: Mapping[str, Any]) -> None:
         OUT.print(note, soft_wrap=True, markup=False)
 
 
-def _cells(metric: str, score: Numbers, difference: Numbers | None) -> tuple[str, str]:
-    """A value and its interval; below them the difference and its own."""
-    digits = 1 if METRICS[metric].best == 100.0 else 2
-    lines = [(score, "")] + ([(difference, "+")] if difference else [])
-    values = [f"{numbers['value']:{sign}.{digits}f}" for numbers, sign in lines]
-    intervals = [f"{numbers['low']:{sign}.{digits}f} to {numbers['high']:{sign}.{digits}f}" for numbers, sign in lines]
-    return "\n".join(values), "\n".join(intervals)
+def _scored(result: Mapping[str, Any]) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
+    """For each metric the models' values with their intervals, and their leads."""
+    for metric in next(iter(result["models"].values()))["scores"]:
+        leads = {name: _numbers(metric, of[metric], "+") for name, of in result["differences"].items()}
+        yield (
+            metric,
+            [_numbers(metric, m["scores"][metric]) + leads.get(name, ()) for name, m in result["models"].items()],
+        )
 
 
-def _beside(models: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """What is told beside the scores, a row each: what answers look like, and how much of the score needs pictures."""
-    models = list(models)
+def _numbers(metric: str, numbers: Numbers, sign: str = "") -> tuple[str, ...]:
+    return _digits(numbers, 1 if METRICS[metric].best == 100.0 else 2, sign)
+
+
+def _digits(numbers: Numbers, digits: int, sign: str = "") -> tuple[str, ...]:
+    """A value and its interval."""
+    value, low, high = (f"{numbers[key]:{sign}.{digits}f}" for key in ("value", "low", "high"))
+    return value, f"[dim]{low} to {high}[/]"
+
+
+def _beside(models: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
+    """What is told beside the scores: what answers look like, and how much of the score needs pictures."""
+    scored = models[0]["scores"]
     for trait, (label, form) in TRAITS.items():
-        if all(trait in model["traits"] for model in models):
-            yield label, [(form.format(model["traits"][trait]), "") for model in models]
-    for kind in ("blank", "other"):
-        found = [model["grounding"][kind] for model in models if "grounding" in model]
-        if found:
-            cells = [(f"{each['value']:.2f}", f"{each['low']:.2f} to {each['high']:.2f}") for each in found]
-            yield f"needs the pictures ({kind})", cells
+        if trait not in scored and all(trait in model["traits"] for model in models):
+            yield f"[dim]{label}[/]", [(form.format(model["traits"][trait]),) for model in models]
+    if all("grounding" in model for model in models):
+        for kind in ("blank", "other"):
+            yield f"[dim]grounding ({kind})[/]", [_digits(model["grounding"][kind], 2) for model in models]
 
 
 def show_worst(result: Mapping[str, Any]) -> None:

@@ -1,0 +1,48 @@
+"""The tables of scores: everything that was found is told, and fits into a terminal of 80 characters."""
+
+import pytest
+
+from vlmmerge.compare import Answered, compare
+from vlmmerge.evalsets import Sample
+from vlmmerge.exam import make_targets
+from vlmmerge.score import prepare
+from vlmmerge.scoreboard import show_comparison
+
+SAMPLES = [Sample(f"bus-{number}", (), "何？", ("赤いバスです。", "バス")) for number in range(4)]
+ANSWERS = {
+    "evovlm-jp-v1": ["赤いバスです。", "バス", "青い車です。", "バス"],
+    "llava-1.5-7b": ["a red bus", "バス", "青い車です。", "a bus"],
+    "llava-1.6-7b": ["", "a bus", "a bus a bus a bus", "赤い"],
+}
+
+
+def shown(capsys: pytest.CaptureFixture[str], names: list[str], metrics: list[str]) -> list[str]:
+    scorer = prepare(metrics, make_targets(SAMPLES))
+    answered = {name: Answered(ANSWERS[name], scorer.score(ANSWERS[name])) for name in names}
+    show_comparison("buses", compare(SAMPLES, answered))
+    return capsys.readouterr().out.splitlines()
+
+
+def test_three_models_side_by_side_are_legible_in_80_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    """Three models with their intervals in columns left two letters of a metric's name."""
+    lines = shown(capsys, list(ANSWERS), ["rouge_l_strict", "japanese"])
+    (told,) = (number for number, line in enumerate(lines) if line.startswith("lead: "))
+    text = "\n".join(lines[:told])
+    assert max(map(len, lines[:told])) <= 80
+    assert "…" not in text
+    for name in ANSWERS:
+        assert text.count(f" {name} ") == 2 + 4, "a line for each metric and for each trait"
+    assert "rouge_l_strict" in text and "100.0 to 100.0" in text
+
+
+def test_leads_are_above_the_first_model(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = shown(capsys, ["llava-1.5-7b", "evovlm-jp-v1"], ["japanese"])
+    first, second = (line for line in lines if " to " in line)
+    assert "50.0" in first and "+" not in first
+    assert "100.0" in second and "+50.0" in second
+
+
+def test_the_share_of_japanese_is_told_whatever_the_metrics(capsys: pytest.CaptureFixture[str]) -> None:
+    (told,) = (line for line in shown(capsys, ["llava-1.5-7b"], ["exact"]) if "Japanese, %" in line)
+    assert told.split()[-1] == "50.0"
+    assert not any("Japanese, %" in line for line in shown(capsys, ["llava-1.5-7b"], ["japanese"]))
