@@ -99,21 +99,19 @@ def test_what_is_scored_is_what_ships(folder: Path, tmp_path: Path) -> None:
     plan = plan_of(folder, "generate.device=cpu")
     evaluator = Evaluator(plan)
     ratios = plan.uniform({"vlm": 0.7, "ja": 0.4})
-    answers, _ = evaluator.hold_out(ratios)
+    answers = evaluator.hold_out(ratios)["answers"]
     export(plan, ratios, tmp_path / "out", {})
     shipped = AutoModelForImageTextToText.from_pretrained(tmp_path / "out").state_dict()
     live = evaluator.vlm.model.state_dict()
     assert shipped.keys() == live.keys()
     assert all(torch.equal(shipped[key], live[key]) for key in live)
-    own, _ = Evaluator(make_plan(load_recipe(folder / "recipe.yaml"))).hold_out(ratios)
-    assert answers != own, "other eyes see other things"
+    own_eyes = Evaluator(make_plan(load_recipe(folder / "recipe.yaml")))
+    assert answers != own_eyes.hold_out(ratios)["answers"], "other eyes see other things"
 
 
-def test_a_run_for_other_eyes_resumes_exports_and_passes_its_self_test(
-    cli: "Cli", folder: Path, tmp_path: Path
-) -> None:
+def test_a_run_for_other_eyes_resumes_and_its_card_names_them(cli: "Cli", folder: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    few = ["--set", "search.evaluations=7", "--set", "search.grid=0", "--set", "evalset.finals="]
+    few = ["--set", "search.evaluations=3", "--set", "search.grid=0", "--set", "evalset.finals="]
     command = ["evolve", folder / "recipe.yaml", "--run", run, "--set", "parents.vision=donor", *few]
     done = cli.run(*command, "--json")
     assert done.status == 0, done.err
@@ -121,10 +119,7 @@ def test_a_run_for_other_eyes_resumes_exports_and_passes_its_self_test(
     names = [record["name"] for record in records if record["kind"] == "held_out"]
     assert "ja with the eyes of vision" in names
     assert {row["name"] for row in json.loads(done.out)["held_out"]} == set(names)
-    out = cli.run("export", run, "--out", tmp_path / "out")
-    assert out.status == 0, out.err
-    assert "answers, all as they were in the search" in out.err
-    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    card = (run / "best" / "README.md").read_text(encoding="utf-8")
     assert "those of the `vision` parent, byte for byte" in card and "\n  vision: donor\n" in card
     assert cli.run(*command, "--resume").status == 0
 
