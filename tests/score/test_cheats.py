@@ -8,38 +8,38 @@ of which two in three are right. Every answerer is shown other pictures too, and
 objective without its guards, and ROUGE-L:
 
     captions of ja-photos                   default  unguarded  rouge_l
-      honest                                   0.75       0.75     39.6
-      best constant caption                    0.00       0.13     35.2
-      one word                                 0.02       0.02      5.4
-      three words                              0.07       0.07     19.0
-      the question                             0.00       0.00     22.7
-      template around one word                 0.06       0.06     32.3
+      honest                                   0.74       0.74     39.5
+      best constant caption                    0.00       0.16     39.4
+      one word                                 0.01       0.01      5.2
+      three words                              0.06       0.06     18.7
+      the question                             0.00       0.00     22.8
+      template around one word                 0.05       0.05     31.9
       template around honest words             0.34       0.34     37.1
       English                                  0.00       0.00      0.0
-      every other answer in English            0.10       0.25     14.5
-      honest words five times                  0.00       0.00     18.7
-      one word ten times                       0.00       0.01      4.0
-      the 15 most frequent words               0.00       0.09     33.3
+      every other answer in English            0.08       0.21     12.5
+      honest words five times                  0.00       0.00     18.8
+      one word ten times                       0.00       0.01      3.9
+      the 15 most frequent words               0.00       0.09     33.2
       the 60 most frequent words               0.00       0.00     10.0
       honest words and 30 frequent ones        0.00       0.00     19.1
 
     questions of ja-photos                  default  unguarded  rouge_l
-      honest                                  57.50      65.00     28.5
-      likeliest answer                         0.00       5.42      5.4
-      best list of likely answers              0.00      39.17      2.5
-      likeliest answers to each kind           0.00      88.33     31.6
-      the 60 likeliest answers                 0.00      61.25      1.7
-      one particle                             0.00       0.00      9.1
-      です alone                                 0.00       0.00      5.6
-      the question                             0.00       5.00     15.7
-      the question as an answer                0.00       6.67     16.7
-      template                                 0.00       0.00      6.8
-      English                                  0.00       3.75     10.3
-      honest words twelve times                0.28      65.00      3.2
+      honest                                  58.30      64.57     30.6
+      likeliest answer                         0.00       5.38      5.4
+      best list of likely answers              0.00      38.57      2.5
+      likeliest answers to each kind           0.00      89.69     31.3
+      the 60 likeliest answers                 0.00      63.23      1.8
+      one particle                             0.00       0.00      9.2
+      です alone                                 0.00       0.00      5.4
+      the question                             0.00       5.38     18.9
+      the question as an answer                0.00       9.87     20.2
+      template                                 0.00       0.90      8.6
+      English                                  0.00       4.04     10.8
+      honest words twelve times                0.25      64.57      3.4
       likeliest answer thirty times            0.00       0.00      0.3
-      honest words and 2 likely answers       26.11      81.25     25.6
-      honest words and 4 likely answers       16.00      85.42     22.1
-      honest words and 30 likely answers       4.30      83.75      4.3
+      honest words and 2 likely answers       30.81      86.10     27.5
+      honest words and 4 likely answers       19.79      89.69     23.9
+      honest words and 30 likely answers       4.07      82.06      4.6
 
     questions of ja-scenes                  default  unguarded  rouge_l
       honest                                  30.00      58.33     57.6
