@@ -325,6 +325,18 @@ def test_evaluate_puts_models_side_by_side_with_paired_differences(
     assert json.loads(alone.out)["ja-scenes:held_out"]["models"][best] == second
 
 
+def test_what_models_came_to_is_kept_and_shown_where_a_later_one_cannot_be_asked(
+    cli: "Cli", parents: Path, tmp_path: Path
+) -> None:
+    """Everything was lost that was not in --out, and nothing told that there was something in it."""
+    few = ["--evalset", "ja-scenes", "--samples", 2, "--metric", "chrf", "--max-new-tokens", 4]
+    done = cli.run("evaluate", parents / "vlm", parents / "base", *few, "--out", tmp_path / "kept.json")
+    assert done.status == 1 and "base: transformers does not load it" in done.message
+    assert "vlm: worst answers by chrf" in done.out and "chrf|n:2|" in done.out
+    kept = json.loads((tmp_path / "kept.json").read_text(encoding="utf-8"))
+    assert list(kept["ja-scenes:held_out"]["models"]) == ["vlm"] and f"wrote {tmp_path / 'kept.json'}" in done.err
+
+
 def test_evaluate_tells_traits_grounding_and_how_it_asked(cli: "Cli", parents: Path) -> None:
     arguments = ["--evalset", "ja-scenes", "--samples", 3, "--protocol", "evovlm-jp", "--max-new-tokens", 4]
     done = cli.run("evaluate", parents / "vlm", *arguments, "--grounding", "--segmenter", "characters")

@@ -171,7 +171,6 @@ def run_export(parsed: argparse.Namespace) -> Any:
 def run_evaluate(parsed: argparse.Namespace) -> Any:
     from vlmmerge import console
     from vlmmerge.ask import Questions, evaluate_models
-    from vlmmerge.scoreboard import show_comparison, show_worst
 
     questions = Questions(
         choices=[_evalset_choice(text, parsed.samples) for text in parsed.evalset],
@@ -181,33 +180,42 @@ def run_evaluate(parsed: argparse.Namespace) -> Any:
         has_grounding=parsed.grounding,
         trusts_code=parsed.trust_remote_code,
     )
-    keep = _keep_in(parsed.out)
-    results = evaluate_models(_named_folders(parsed.models), questions, keep, console.warn)
-    if parsed.out:
-        console.show_written([parsed.out])
-    if not parsed.json:
-        for name, result in results.items():
-            show_comparison(name, result)
-            show_worst(result)
+    keep, results = _keep_in(parsed.out), dict[str, Any]()
+
+    def keep_all(found: dict[str, Any]) -> None:
+        keep(found)
+        results.update(found)
+
+    try:
+        evaluate_models(_named_folders(parsed.models), questions, keep_all, console.warn)
+    finally:  # interrupted, or a model that cannot be loaded: what the models before it came to is shown
+        _show_scores(parsed, results)
     return results
 
 
-def run_score(parsed: argparse.Namespace) -> Any:
+def _show_scores(parsed: argparse.Namespace, results: dict[str, Any]) -> None:
+    """The tables of each comparison by its title, and where all of it is written."""
     from vlmmerge import console
-    from vlmmerge.answers import score_files
     from vlmmerge.scoreboard import show_comparison, show_worst
+
+    if parsed.out and results:
+        console.show_written([parsed.out])
+    if not parsed.json:
+        for title, result in results.items():
+            show_comparison(title, result)
+            show_worst(result)
+
+
+def run_score(parsed: argparse.Namespace) -> Any:
+    from vlmmerge.answers import score_files
 
     keep = _keep_in(parsed.out)
     names = _short_names([str(file) for file in parsed.answers])
     files = dict(zip(names, parsed.answers, strict=True))
     result = score_files(files, parsed.metric, _score_settings(parsed))
     keep(result)
-    if parsed.out:
-        console.show_written([parsed.out])
-    if not parsed.json:
-        first = next(iter(result["models"].values()))
-        show_comparison(f"{len(first['answers'])} answers", result)
-        show_worst(result)
+    first = next(iter(result["models"].values()))
+    _show_scores(parsed, {f"{len(first['answers'])} answers": result})
     return result
 
 
