@@ -6,7 +6,7 @@ from vlmmerge.compare import Answered, compare
 from vlmmerge.evalsets import Sample
 from vlmmerge.exam import make_targets
 from vlmmerge.score import prepare
-from vlmmerge.scoreboard import show_comparison
+from vlmmerge.scoreboard import show_comparison, show_guards, show_retention
 
 SAMPLES = [Sample(f"bus-{number}", (), "何？", ("赤いバスです。", "バス")) for number in range(4)]
 ANSWERS = {
@@ -46,3 +46,31 @@ def test_the_share_of_japanese_is_told_whatever_the_metrics(capsys: pytest.Captu
     (told,) = (line for line in shown(capsys, ["llava-1.5-7b"], ["exact"]) if "Japanese, %" in line)
     assert told.split()[-1] == "50.0"
     assert not any("Japanese, %" in line for line in shown(capsys, ["llava-1.5-7b"], ["japanese"]))
+
+
+def test_a_run_tells_what_guards_found_and_what_they_keep(capsys: pytest.CaptureFixture[str]) -> None:
+    guards = {"grounding": {"value": 0.39, "kept": 0.395}, "japanese": {"value": 95.8, "kept": 1.0}}
+    show_guards([{"name": "best", "guarded": {"score": 29.2, "objective": 75.0, "guards": guards}}])
+    out = capsys.readouterr().out
+    assert [line.split() for line in out.splitlines() if "best" in line] == [
+        ["best", "29.20", "75.00", "0.39", "95.80"]
+    ]
+    assert "grounding" in out and "40%" in out and "100%" in out
+    show_guards([{"name": "best"}])
+    assert capsys.readouterr().out == "", "without guards nothing is told"
+
+
+def test_a_run_tells_what_each_blend_has_kept_of_the_vlms_own_language(capsys: pytest.CaptureFixture[str]) -> None:
+    score = {"value": 6.47, "low": 5.74, "high": 7.11, "signature": "cider|n:16"}
+    told = {"name": "ja-scenes:held_out_english", "scores": {"cider": score}}
+    rows = [
+        {"name": "vlm", "retention": {**told, "change": None}},
+        {"name": "best", "retention": {**told, "change": {"cider": (-4.22, -5.63, -2.85)}}},
+    ]
+    show_retention(rows)
+    out = capsys.readouterr().out
+    assert "ja-scenes:held_out_english" in out and "cider|n:16" in out
+    parent, best = (line for line in out.splitlines() if "5.74 to 7.11" in line)
+    assert "-4.22" in best and "-5.63 to -2.85" in best and "-" not in parent
+    show_retention([{"name": "best"}])
+    assert capsys.readouterr().out == "", "without a retention nothing is told"

@@ -78,6 +78,7 @@ def run_evolve(parsed: argparse.Namespace) -> Any:
     from vlmmerge.recipe import check_names, load_recipe, missing_for_evolve
     from vlmmerge.run import BEST, JOURNAL, Run, start_from
     from vlmmerge.score import METRICS
+    from vlmmerge.scoreboard import show_guards, show_retention
 
     recipe = load_recipe(
         parsed.recipe,
@@ -106,6 +107,8 @@ def run_evolve(parsed: argparse.Namespace) -> Any:
     samples = summary.sample_answers(plan, records)
     if not parsed.json:
         console.show_table(rows, summary.metrics_of(plan))
+        show_guards(rows)
+        show_retention(rows)
         console.show_samples(samples)
         console.show_written([folder / JOURNAL, folder / BEST])
     best = str(folder / BEST)

@@ -1,6 +1,6 @@
 """Scores as people read them in the terminal: models side by side, and the worst answers. Results go to stdout.
 
-Knows what `compare` tells. Computes nothing but the text.
+Knows what `compare` tells, and the guards and the retention of what `summary` tells. Computes nothing but the text.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -105,6 +105,46 @@ def show_worst(result: Mapping[str, Any]) -> None:
             texts = (row["id"], row["question"], row["references"][0], row["answer"])
             table.add_row(*(escape(shorten(text)) for text in texts), f"{row['scores'][metric]:.2f}")
         OUT.print(table)
+
+
+def show_guards(rows: Sequence[Mapping[str, Any]]) -> None:
+    """What the guards of a run found in each blend's held-out answers, and what they leave; nothing without guards."""
+    guarded = {row["name"]: row["guarded"] for row in rows if row.get("guarded", {}).get("guards")}
+    if not guarded:
+        return
+    guards = list(next(iter(guarded.values()))["guards"])
+    title = "what the guards found, and the share of the objective that they keep"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_lines=True)
+    for column in ("blend", "score", "objective", *guards):
+        table.add_column(column, justify="left" if column == "blend" else "right", overflow="fold")
+    for name, told in guarded.items():
+        found = (f"{guard['value']:.2f}\n[dim]{guard['kept']:.0%}[/]" for guard in map(told["guards"].get, guards))
+        table.add_row(escape(name), f"{told['score']:.2f}", f"{told['objective']:.2f}", *found)
+    OUT.print(table)
+
+
+def show_retention(rows: Sequence[Mapping[str, Any]]) -> None:
+    """What each blend of a run has kept of the VLM parent's own language; nothing without a retention."""
+    retained = {row["name"]: row["retention"] for row in rows if "retention" in row}
+    if not retained:
+        return
+    first = next(iter(retained.values()))
+    title = f"retention: the VLM parent's own language, on {first['name']}"
+    table = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in ("", "blend", "score", "95 % interval", "change", "95 % interval"):
+        is_number = column in ("score", "change")
+        table.add_column(column, justify="right" if is_number else "left", no_wrap=column != "blend")
+    for metric in first["scores"]:
+        for name, told in retained.items():
+            change = (
+                dict(zip(("value", "low", "high"), told["change"][metric], strict=True)) if told["change"] else None
+            )
+            cells = _numbers(metric, told["scores"][metric]) + (_numbers(metric, change, "+") if change else ())
+            table.add_row(metric, escape(name), *cells, end_section=name == list(retained)[-1])
+    OUT.print(table)
+    for score in first["scores"].values():
+        OUT.print(f"[dim]{escape(score['signature'])}[/]", soft_wrap=True)
+    OUT.print("change: from the VLM parent, with the interval of a paired bootstrap", soft_wrap=True)
 
 
 def shorten(text: str) -> str:

@@ -129,7 +129,7 @@ def test_one_sample_without_a_table_is_an_error():
         prepare(["cider"], Targets(CAPTIONS[:1]))
     assert str(caught.value) == (
         "`cider` cannot tell rare words from common ones in the references of one sample\n"
-        "hint: score two samples or more, or give a table of document frequencies"
+        "hint: score two samples or more, or by other metrics, such as `rouge_l`"
     )
 
 

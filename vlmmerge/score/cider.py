@@ -149,7 +149,7 @@ def _check_documents(documents: DocumentFrequency, segmenter: str) -> None:
     if documents.num_documents < 2:
         raise ScoreError(
             "`cider` cannot tell rare words from common ones in the references of one sample",
-            hint="score two samples or more, or give a table of document frequencies",
+            hint="score two samples or more, or by other metrics, such as `rouge_l`",
         )
 
 
