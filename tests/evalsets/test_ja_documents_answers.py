@@ -224,9 +224,9 @@ RECEIPT: list[Rule] = [
     (r"買い物をしたのは何月何日ですか。", lambda d: ("day", (d["month"], d["day"]))),
     (r"会計をしたのは何時何分ですか。", lambda d: ("time", d["minutes"])),
     (r"品物は全部で何点買いましたか。", lambda d: ("count", sum(number for *_, number in d["items"]))),
-    (r"(.+)は一ついくらですか。税抜きで答えてください。", lambda d, name: ("yen", of(name, d["items"]))),
-    (r"一つあたりの値段が最も高い品物は何ですか。", lambda d: most([(price, name) for name, price, _ in d["items"]])),
-    (r"この日は何曜日ですか。", lambda d: ("weekday", date(d["year"], d["month"], d["day"]).weekday())),
+    (r"(.+)は一点いくらですか。税抜きで答えてください。", lambda d, name: ("yen", of(name, d["items"]))),
+    (r"一点あたりの値段が最も高い品物は何ですか。", lambda d: most([(price, name) for name, price, _ in d["items"]])),
+    (r"買い物をしたのは何曜日ですか。", lambda d: ("weekday", date(d["year"], d["month"], d["day"]).weekday())),
     (r"代金は3,000円で足りますか。", lambda d: ("yes", total(d) <= 3000)),
 ]
 
@@ -245,7 +245,7 @@ BUS: list[Rule] = [
     (r"平日の始発は何時何分ですか。", lambda d: ("time", min(buses(d, "weekday")))),
     (r"平日の最終バスは何時何分に出ますか。", lambda d: ("time", max(buses(d, "weekday")))),
     (
-        r"平日の(\d+)時ちょうどに着いたら、次のバスは何時何分ですか。",
+        r"平日の(\d+)時ちょうどにバス停に着いたら、次のバスは何時何分ですか。",
         lambda d, hour: ("time", min(bus for bus in buses(d, "weekday") if bus > 60 * int(hour))),
     ),
     (
@@ -382,7 +382,7 @@ def beats(d: Data, one: str, other: str) -> int:
 
 
 ONE_LINE: list[Rule] = [
-    (r"([^の]+)の.+はどれだけですか。", lambda d, point: ("count", at(d, point))),
+    (r"([^の]+)の[^の差]+は何(?:度|万人|冊|杯|人|cm|km)ですか。", lambda d, point: ("count", at(d, point))),
     (r".+が最も[高多長]いのは.+ですか。", lambda d: most(course(d))),
     (r".+が一番(?:低い|少ない|短い)のは.+ですか。", lambda d: least(course(d))),
     (r".+が最も.+ときと最も.+ときの差は何.+ですか。", lambda d: ("count", max(course(d))[0] - min(course(d))[0])),
@@ -392,7 +392,7 @@ ONE_LINE: list[Rule] = [
     (r"グラフの題名は何ですか。", lambda d: ("text", d["title"])),
 ]
 TWO_LINES: list[Rule] = [
-    (r"([^の]+)の(.+)の[^の]+はどれだけですか。", lambda d, point, line: ("count", at(d, point, line))),
+    (r"([^の]+)の(.+)の[^の]+は何(?:人|mm|個|杯|箱)ですか。", lambda d, point, line: ("count", at(d, point, line))),
     (
         r"(.+)に.+が多いのは(.+)と(.+)のどちらですか。",
         lambda d, point, one, other: most([(at(d, point, one), one), (at(d, point, other), other)]),
@@ -481,7 +481,7 @@ STANDINGS: list[Rule] = [
     (r"3位のチームの勝点はいくつですか。", lambda d: ("count", scored(d)[2])),
     (r"負けた数が最も多いのはどのチームですか。", lambda d: most([(team[3], team[0]) for team in d["teams"]])),
     (r"一番負けが少ないチームはどこですか。", lambda d: least([(team[3], team[0]) for team in d["teams"]])),
-    (r"1位と2位の勝点の差はいくつですか。", lambda d: ("count", scored(d)[0] - scored(d)[1])),
+    (r"首位のチームは、すぐ下のチームより勝点がいくつ多いですか。", lambda d: ("count", scored(d)[0] - scored(d)[1])),
     (r"(.+)は全部で何試合しましたか。", lambda d, name: ("count", sum(of(name, d["teams"], n) for n in (1, 2, 3)))),
     (r"勝点が15以上のチームはいくつありますか。", lambda d: ("count", sum(n >= 15 for n in scored(d)))),
     (r"(.+)は引き分けた試合がありますか。", lambda d, name: ("yes", of(name, d["teams"], 2) > 0)),
@@ -489,7 +489,7 @@ STANDINGS: list[Rule] = [
 ]
 STOCK: list[Rule] = [
     (r"(.+)の単価はいくらですか。", lambda d, name: ("yen", of(name, d["goods"], 2))),
-    (r"(.+)は何.残っていますか。", lambda d, name: ("count", of(name, d["goods"], 3))),
+    (r"(.+)の在庫数はいくつですか。", lambda d, name: ("count", of(name, d["goods"], 3))),
     (r"(.+)はどの棚にありますか。", lambda d, name: ("text", of(name, d["goods"], 1))),
     (r"在庫が一番多い品は何ですか。", lambda d: most([(item[3], item[0]) for item in d["goods"]])),
     (r"在庫が最も少ないのは何ですか。", lambda d: least([(item[3], item[0]) for item in d["goods"]])),
@@ -500,7 +500,7 @@ STOCK: list[Rule] = [
         r"(.+)の棚に置かれているのは何ですか。",
         lambda d, shelf: ("text", only([i[0] for i in d["goods"] if i[1] == shelf])),
     ),
-    (r"(.+)の在庫は20.以上ありますか。", lambda d, name: ("yes", of(name, d["goods"], 3) >= 20)),
+    (r"(.+)の在庫数は20以上ですか。", lambda d, name: ("yes", of(name, d["goods"], 3) >= 20)),
 ]
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from documents.page import Ink, Page
-from documents.words import NO, YES, Question, counted
+from documents.words import NO, YES, Question, about_half, counted
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ TOPICS = [
         "朝ごはんに食べるもの", "人", "朝ごはんが{}の人は何人ですか。", ("ごはん", "パン", "シリアル", "果物"), 5, 50
     ),
     Topic(
-        "アイスクリームの月別販売数",
+        "ノートの月別販売数",
         "個",
         "{}には何個売れましたか。",
         ("4月", "5月", "6月", "7月", "8月", "9月"),
@@ -203,8 +203,7 @@ def ask(data: BarChart) -> list[Question]:
     (most, most_value), (second, _), (least, least_value) = ranked[0], ranked[1], ranked[-1]
     (first, first_value), (last, last_value) = data.bars[0], data.bars[-1]
     middle, middle_value = data.bars[len(data.bars) // 2]
-    limit = data.tick * round(sum(value for _, value in data.bars) / len(data.bars) / data.tick)
-    above = sum(value >= limit for _, value in data.bars)
+    limit, above = about_half([value for _, value in data.bars], data.tick)
     unit = data.unit
     return [
         Question("lookup", data.value_of.format(middle), counted(middle_value, unit)),

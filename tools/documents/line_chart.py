@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from documents.page import Ink, Page, Point
-from documents.words import NO, YES, Question, counted
+from documents.words import NO, YES, Question, about_half, counted
 
 MONTHS = ("1月", "2月", "3月", "4月", "5月", "6月", "7月", "8月", "9月", "10月", "11月", "12月")
 
@@ -65,8 +65,8 @@ DOUBLE = [
         ("男子", "女子"),
     ),
     Topic("電車とバスの利用者数", "利用者数", "人", "何月", MONTHS[6:12], 200, 900, ("電車", "バス")),
-    Topic("山の宿と海の宿の宿泊者数", "宿泊者数", "人", "何月", MONTHS[4:10], 50, 450, ("山の宿", "海の宿")),
-    Topic("りんごとみかんの出荷量", "出荷量", "箱", "何月", MONTHS[6:12], 20, 180, ("りんご", "みかん")),
+    Topic("本館と別館の宿泊者数", "宿泊者数", "人", "何月", MONTHS[4:10], 50, 450, ("本館", "別館")),
+    Topic("キャベツとレタスの出荷量", "出荷量", "箱", "何月", MONTHS[6:12], 20, 180, ("キャベツ", "レタス")),
 ]
 COLOURS = [("#c8452f", "#2f74b5"), ("#1f7a5c", "#d9822b"), ("#6a4c93", "#1a9ba1"), ("#2f74b5", "#c2417c")]
 
@@ -107,7 +107,7 @@ def _walk(topic: Topic, step: int, rng: random.Random) -> tuple[int, ...]:
             course.append(min(1.0, max(0.0, course[-1] + rng.uniform(-0.45, 0.5))))
         if topic.of in ("平均気温", "気温"):
             peak = 4
-            course = [1 - (abs(point - peak) / peak) ** 1.4 * rng.uniform(0.5, 1) for point in range(number)]
+            course = [1 - (abs(point - peak) / peak) ** 1.4 * rng.uniform(0.7, 1) for point in range(number)]
         if topic.of == "高さ":
             course = sorted(course)
         values = tuple(step * round((topic.low + span * part) / step) for part in course)
@@ -175,8 +175,10 @@ def _label(page: Page, spots: list[Point], values: tuple[int, ...]) -> None:
         before = values[point - 1] - value if point else 0
         after = values[point + 1] - value if point + 1 < len(values) else 0
         is_low = before >= 0 and after >= 0
-        aside = 0 if is_low else 9 if before > 0 else -9 if after > 0 else 0
-        page.write((x + aside, y + 16 if is_low else y - 15), str(value), Ink("sans_bold", 15, "#2b2f36"), "mm")
+        ink = Ink("sans_bold", 15, "#2b2f36")
+        half = ink.width(str(value)) / 2
+        aside = 0 if is_low else half if before > 0 else -half if after > 0 else 0
+        page.write((x + aside, y + 16 if is_low else y - 15), str(value), ink, "mm")
 
 
 def ask(data: LineChart) -> list[Question]:
@@ -191,12 +193,11 @@ def _ask_one(data: LineChart) -> list[Question]:
     highest, lowest = values.index(max(values)), values.index(min(values))
     rises = [later - earlier for earlier, later in itertools.pairwise(values)]
     steepest = rises.index(max(rises))
-    limit = data.tick * round(sum(values) / len(values) / data.tick)
-    above = sum(value >= limit for value in values)
+    limit, above = about_half(values, data.tick)
     size = "高" if of in ("平均気温", "気温", "高さ") else "長" if unit == "km" else "多"
     rose = {"高さ": "伸びた", "気温": "上がった", "平均気温": "上がった"}.get(of, "増えた")
     return [
-        Question("lookup", f"{points[2]}の{of}はどれだけですか。", counted(values[2], unit)),
+        Question("lookup", f"{points[2]}の{of}は何{unit}ですか。", counted(values[2], unit)),
         Question("comparison", f"{of}が最も{size}いのは{data.which}ですか。", _named(points[highest])),
         Question("comparison", f"{of}が一番{_small(size)}のは{data.which}ですか。", _named(points[lowest])),
         Question(
@@ -223,8 +224,8 @@ def _ask_two(data: LineChart) -> list[Question]:
     gaps = [mine - theirs for mine, theirs in zip(ones, others, strict=True)]
     wins = sum(gap > 0 for gap in gaps)
     return [
-        Question("lookup", f"{points[1]}の{one}の{of}はどれだけですか。", counted(ones[1], unit)),
-        Question("lookup", f"{points[-1]}の{other}の{of}はどれだけですか。", counted(others[-1], unit)),
+        Question("lookup", f"{points[1]}の{one}の{of}は何{unit}ですか。", counted(ones[1], unit)),
+        Question("lookup", f"{points[-1]}の{other}の{of}は何{unit}ですか。", counted(others[-1], unit)),
         Question(
             "comparison", f"{points[3]}に{of}が多いのは{one}と{other}のどちらですか。", (one if gaps[3] > 0 else other,)
         ),

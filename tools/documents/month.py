@@ -21,10 +21,9 @@ MONTHS: list[tuple[int, int, dict[int, str]]] = [
     (2025, 7, {21: "海の日"}), (2026, 10, {12: "スポーツの日"}), (2024, 4, {29: "昭和の日"}),
     (2026, 11, {3: "文化の日", 23: "勤労感謝の日"}),
 ]  # fmt: skip
-EVENTS = [
-    "歯医者", "遠足", "運動会", "美容院", "旅行", "面談", "発表会", "同窓会", "引っ越し", "健診", "誕生日会",
-    "大そうじ",
-    "ピアノ", "料理教室", "試合", "映画", "車検", "登山",
+EVENTS = [  # at home in every season
+    "歯医者", "出張", "英会話", "美容院", "旅行", "面談", "発表会", "同窓会", "引っ越し", "健診", "誕生日会",
+    "買い物", "ピアノ", "料理教室", "試合", "映画", "車検", "習字",
 ]  # fmt: skip
 
 
@@ -84,7 +83,7 @@ def draw(data: Month, look: random.Random) -> Image.Image:
 def _mark(page: Page, at: tuple[float, float], text: str, is_holiday: bool) -> None:
     """What is on a day: a holiday's name in small print, an event in the owner's hand; long names take two lines."""
     if is_holiday:
-        lines = [text] if len(text) <= 5 else [text[:-3], text[-3:]]
+        lines = [text] if len(text) <= 5 else [text[:-2], text[-2:]]
         for line, part in enumerate(lines):
             y = at[1] + 14 * (line - (len(lines) - 1) / 2) + 3
             page.write((at[0], y), part, Ink("sans", 12, "#d02c34"), "mm")

@@ -32,9 +32,9 @@ GOODS: dict[str, list[tuple[str, int]]] = {
     "花屋": [("ばら", 330), ("カーネーション", 220), ("かすみ草", 275), ("ひまわり", 385), ("チューリップ", 198),
         ("花びん", 1650)],
     "書店": [("文庫本", 770), ("料理雑誌", 880), ("絵本", 1430), ("手帳", 1210), ("地図", 990), ("しおり", 165)],
-    "薬局": [("ばんそうこう", 398), ("のど飴", 217), ("マスク30枚", 548), ("歯ブラシ", 198), ("目薬", 880),
+    "薬局": [("ばんそうこう", 398), ("綿棒", 217), ("マスク30枚", 548), ("歯ブラシ", 198), ("目薬", 880),
         ("湿布", 1080)],
-    "喫茶": [("ブレンド", 460), ("カフェラテ", 540), ("モーニング", 680), ("レモンティー", 500),
+    "喫茶": [("ブレンド", 460), ("カフェラテ", 540), ("ココア", 580), ("レモンティー", 500),
         ("チーズケーキ", 520), ("サンドイッチ", 750)],
     "金物店": [("電球", 440), ("乾電池4本", 398), ("軍手", 165), ("ガムテープ", 286), ("ねじ回し", 715),
         ("じょうろ", 1078)],
@@ -118,7 +118,7 @@ def draw(data: Receipt, look: random.Random) -> Image.Image:
     _rule(page, 128)
     y = 146.0
     for name, price, count in data.items:
-        told = name if count == 1 else f"{name}　{count}点×{price}"
+        told = name if count == 1 else f"{name}　{count}点×{price:,}"
         page.write((left, y), told, ink.fitted(told, 185))
         page.write((right, y), f"¥{price * count:,}", ink, "rm")
         y += 26
@@ -165,9 +165,11 @@ def ask(data: Receipt) -> list[Question]:
         Question("date", "買い物をしたのは何月何日ですか。", (day, *(f"{year}{day}" for year in years))),
         Question("time", "会計をしたのは何時何分ですか。", time_answers(data.minutes)),
         Question("count", "品物は全部で何点買いましたか。", counted(sum(item[2] for item in data.items), "点")),
-        Question("lookup", f"{several}は一ついくらですか。税抜きで答えてください。", (yen(one_price),)),
-        Question("comparison", "一つあたりの値段が最も高い品物は何ですか。", (name,)),
-        Question("date", "この日は何曜日ですか。", weekday_answers(date(data.year, data.month, data.day).weekday())),
+        Question("lookup", f"{several}は一点いくらですか。税抜きで答えてください。", (yen(one_price),)),
+        Question("comparison", "一点あたりの値段が最も高い品物は何ですか。", (name,)),
+        Question(
+            "date", "買い物をしたのは何曜日ですか。", weekday_answers(date(data.year, data.month, data.day).weekday())
+        ),
         Question("yes_no", "代金は3,000円で足りますか。", YES if data.total() <= 3000 else NO),
     ]
 

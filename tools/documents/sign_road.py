@@ -1,5 +1,6 @@
 """A blue road sign (案内標識): three places, the way to each, and how far they are."""
 
+import math
 import random
 from dataclasses import dataclass
 
@@ -10,7 +11,6 @@ from documents.words import NO, YES, Question
 
 PLACES = ["桜台", "松原", "港町", "青葉", "川上", "白鳥町", "竹森", "梅里", "雲井", "北浜", "石畳", "藤里"]
 BLUE = "#0b4ea2"
-GREEN = "#0d6b3f"
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class RoadSign:
 def make(number: int, rng: random.Random) -> RoadSign:
     names = [PLACES[(3 * number + step) % len(PLACES)] for step in range(3)]
     left, ahead, right = zip(names, rng.sample(range(2, 38), 3), strict=True)
-    return RoadSign((left, ahead, right), rng.randint(101, 398), number // 2 % 2 == 0)
+    return RoadSign((left, ahead, right), rng.randint(217, 398), number // 2 % 2 == 0)
 
 
 def draw(data: RoadSign, look: random.Random) -> Image.Image:
@@ -33,8 +33,7 @@ def draw(data: RoadSign, look: random.Random) -> Image.Image:
     page.shape([(0, 300), (90, 262), (180, 292), (300, 250), (400, 284), (480, 262), (480, 360), (0, 360)], "#7f9f72")
     page.box((112, 300, 124, 360), fill="#8a8d90")
     page.box((356, 300, 368, 360), fill="#8a8d90")
-    colour = BLUE if data.is_cross else look.choice([BLUE, GREEN])
-    page.box((34, 18, 446, 314), fill=colour, round_by=10)
+    page.box((34, 18, 446, 314), fill=BLUE, round_by=10)
     page.box((40, 24, 440, 308), edge="white", width=3, round_by=8)
     (_draw_cross if data.is_cross else _draw_rows)(page, data)
     return page.photo(look)
@@ -51,8 +50,20 @@ def _draw_cross(page: Page, data: RoadSign) -> None:
         ink = Ink("sans_bold", 27, "white").fitted(name, 96)
         page.write((x, y), name, ink, "mm")
         page.write((x, y + 29), f"{distance} km", Ink("sans", 17, "white"), "mm")
-    page.disc((290, 262), 21, "white")
-    page.write((290, 263), str(data.road), Ink("sans_bold", 16, BLUE), "mm")
+    _draw_number(page, (292, 258), data.road)
+
+
+def _draw_number(page: Page, at: Point, road: int) -> None:
+    """A national road's number in its triangle, which stands on a tip and has round corners."""
+    corners = [math.radians(corner) for corner in (-30, 90, 210)]
+    arc = [math.radians(turn) for turn in range(-60, 61, 10)]
+    edge = [
+        (at[0] + 15 * math.cos(corner) + 12 * math.cos(corner + turn),
+         at[1] + 15 * math.sin(corner) + 12 * math.sin(corner + turn))
+        for corner in corners for turn in arc
+    ]  # fmt: skip
+    page.shape(edge, "white")
+    page.write((at[0], at[1] - 3), str(road), Ink("sans_bold", 16, BLUE), "mm")
 
 
 def _draw_rows(page: Page, data: RoadSign) -> None:

@@ -1,5 +1,6 @@
 """A league's standings (順位表): games won, drawn and lost, and the points that follow."""
 
+import itertools
 import random
 from dataclasses import dataclass
 
@@ -35,16 +36,23 @@ def points(team: tuple[str, int, int, int]) -> int:
 
 def make(number: int, rng: random.Random) -> Standings:
     title, names = LEAGUES[number % len(LEAGUES)]
-    games, names = rng.choice([10, 12, 14]), rng.sample(names, rng.choice([5, 6]))
+    names = rng.sample(names, rng.choice([5, 6]))
+    rounds = 2 if len(names) == 6 else rng.choice([2, 3])
     while True:
-        teams = []
-        for name in names:
-            won = rng.randint(1, games - 2)
-            drawn = rng.randint(0, min(4, games - won))
-            teams.append((name, won, drawn, games - won - drawn))
-        teams.sort(key=points, reverse=True)
-        if len({points(team) for team in teams}) == len({team[3] for team in teams}) == len(teams):
+        teams = sorted(_season(names, rounds, rng), key=points, reverse=True)
+        lost = sorted(team[3] for team in teams)
+        if len({points(team) for team in teams}) == len(teams) and lost[0] < lost[1] and lost[-2] < lost[-1]:
             return Standings(title, tuple(teams))
+
+
+def _season(names: list[str], rounds: int, rng: random.Random) -> list[tuple[str, int, int, int]]:
+    """Each team's games won, drawn and lost, after each has met each other one `rounds` times."""
+    results: dict[str, list[int]] = {name: [0, 0, 0] for name in names}
+    for one, other in list(itertools.combinations(names, 2)) * rounds:
+        result = rng.choices([0, 1, 2], [5, 2, 3])[0]  # the first named is the stronger
+        results[one][result] += 1
+        results[other][2 - result] += 1
+    return [(name, won, drawn, lost) for name, (won, drawn, lost) in results.items()]
 
 
 def draw(data: Standings, look: random.Random) -> Image.Image:
@@ -78,7 +86,7 @@ def ask(data: Standings) -> list[Question]:
         Question("comparison", "一番負けが少ないチームはどこですか。", (fewest_lost[0],)),
         Question(
             "arithmetic",
-            "1位と2位の勝点の差はいくつですか。",
+            "首位のチームは、すぐ下のチームより勝点がいくつ多いですか。",
             (str(points(first) - points(second)), f"{points(first) - points(second)}点"),
         ),
         Question("arithmetic", f"{third[0]}は全部で何試合しましたか。", counted(games, "試合")),

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from PIL import Image
 
 from documents.page import Ink, Page
-from documents.words import NO, YES, Question, counted, yen
+from documents.words import NO, YES, Question, yen
 
-STORES: list[tuple[str, str, list[tuple[str, int]]]] = [
-    ("文具売り場 在庫表", "個", [("消しゴム", 80), ("スティックのり", 150), ("はさみ", 450), ("定規", 120),
-        ("ホチキス", 600), ("クリップ箱", 200)]),
-    ("和菓子 在庫表", "個", [("どら焼き", 180), ("大福", 160), ("草もち", 170), ("カステラ", 900),
+STORES: list[tuple[str, list[tuple[str, int]]]] = [
+    ("文具売り場 在庫表", [("消しゴム", 80), ("スティックのり", 150), ("はさみ", 450), ("定規", 120),
+        ("ホチキス", 600), ("クリップ", 200)]),
+    ("和菓子 在庫表", [("どら焼き", 180), ("大福", 160), ("草もち", 170), ("みたらし団子", 140),
         ("水ようかん", 250), ("最中", 190)]),
-    ("園芸用品 在庫表", "個", [("植木鉢", 380), ("じょうろ", 980), ("培養土", 540), ("スコップ", 420),
+    ("園芸用品 在庫表", [("植木鉢", 380), ("じょうろ", 980), ("移植ごて", 540), ("スコップ", 420),
         ("肥料", 760), ("支柱", 110)]),
-    ("みやげ物 在庫表", "個", [("絵はがき", 130), ("木彫りのくま", 2400), ("手ぬぐい", 850), ("こけし", 1600),
+    ("みやげ物 在庫表", [("絵はがき", 130), ("木彫りのくま", 2400), ("手ぬぐい", 850), ("こけし", 1600),
         ("根付", 480), ("湯のみ", 1100)]),
 ]  # fmt: skip
 
@@ -26,12 +26,11 @@ class Stock:
     """`goods`: name, shelf, price of one, how many; no two shelves, prices or numbers are equal."""
 
     title: str
-    unit: str
     goods: tuple[tuple[str, str, int, int], ...]
 
 
 def make(number: int, rng: random.Random) -> Stock:
-    title, unit, pool = STORES[number % len(STORES)]
+    title, pool = STORES[number % len(STORES)]
     chosen = rng.sample(pool, 5)
     shelves = rng.sample([f"{letter}-{place}" for letter in "ABC" for place in range(1, 5)], 5)
     numbers = rng.sample(range(3, 60), 5)
@@ -39,7 +38,7 @@ def make(number: int, rng: random.Random) -> Stock:
         (name, shelf, price, how_many)
         for (name, price), shelf, how_many in zip(chosen, shelves, numbers, strict=True)
     ]  # fmt: skip
-    return Stock(title, unit, tuple(goods))
+    return Stock(title, tuple(goods))
 
 
 def draw(data: Stock, look: random.Random) -> Image.Image:
@@ -69,15 +68,15 @@ def ask(data: Stock) -> list[Question]:
     first, second, third = data.goods[0], data.goods[1], data.goods[2]
     return [
         Question("lookup", f"{second[0]}の単価はいくらですか。", (yen(second[2]),)),
-        Question("lookup", f"{third[0]}は何{data.unit}残っていますか。", counted(third[3], data.unit)),
+        Question("lookup", f"{third[0]}の在庫数はいくつですか。", (str(third[3]), f"{third[3]}個")),
         Question("lookup", f"{first[0]}はどの棚にありますか。", (first[1], f"{first[1]}の棚")),
         Question("comparison", "在庫が一番多い品は何ですか。", (most[0],)),
         Question("comparison", "在庫が最も少ないのは何ですか。", (fewest[0],)),
         Question("comparison", "単価が一番高い品は何ですか。", (dearest[0],)),
         Question("arithmetic", f"{third[0]}を3つ買うといくらになりますか。", (yen(3 * third[2]),)),
-        Question("arithmetic", "在庫数をすべて足すといくつになりますか。", (str(total), f"{total}{data.unit}")),
+        Question("arithmetic", "在庫数をすべて足すといくつになりますか。", (str(total), f"{total}個")),
         Question("lookup", f"{data.goods[3][1]}の棚に置かれているのは何ですか。", (data.goods[3][0],)),
-        Question("yes_no", f"{first[0]}の在庫は20{data.unit}以上ありますか。", YES if first[3] >= 20 else NO),
+        Question("yes_no", f"{first[0]}の在庫数は20以上ですか。", YES if first[3] >= 20 else NO),
     ]
 
 

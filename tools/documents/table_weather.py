@@ -11,6 +11,7 @@ from documents.page import Ink, Page, Point
 from documents.words import NO, WEEKDAYS, YES, Question, counted, weekday_answers
 
 PLACES = ["みなと市", "緑沢町", "白樺高原", "花見坂市"]
+SEASONS = {4: (14, 6), 5: (19, 11), 9: (24, 17), 10: (18, 10)}  # a month's lowest maximum and minimum
 WEATHER = {"晴れ": (0, 20), "くもり": (20, 50), "雨": (60, 100)}
 
 
@@ -23,8 +24,9 @@ class Forecast:
 
 
 def make(number: int, rng: random.Random) -> Forecast:
-    start = date(2025, rng.choice([4, 5, 9, 10]), rng.randint(1, 22))
-    highs, lows = rng.sample(range(15, 29), 6), rng.sample(range(4, 14), 6)
+    start = date(2025, rng.choice(list(SEASONS)), rng.randint(1, 22))
+    coolest, coldest = SEASONS[start.month]
+    highs, lows = rng.sample(range(coolest, coolest + 9), 6), rng.sample(range(coldest, coldest + 7), 6)
     kinds = ["晴れ", "晴れ", "くもり", "雨", rng.choice(list(WEATHER)), rng.choice(["くもり", "雨"])]
     rng.shuffle(kinds)
     days = []

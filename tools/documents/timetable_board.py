@@ -8,7 +8,7 @@ from PIL import Image
 from documents.page import Ink, Page
 from documents.words import NO, YES, Question, clock, counted, duration_answers, time_answers
 
-LINES = ["みなと線", "北星電鉄", "花見坂線", "山手川線"]
+LINES = ["みなと線", "北星線", "花見坂線", "山手川線"]
 GOALS = ["桃川", "灯台前", "雪割", "藤里", "白樺町", "水車前", "風見台", "帆立"]
 KINDS = {"普通": "#e8e8e8", "快速": "#7fd1ff", "急行": "#ff9d5c", "特急": "#ff6b6b"}
 

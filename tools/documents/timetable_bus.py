@@ -27,7 +27,7 @@ class BusTimes:
 
 
 def make(number: int, rng: random.Random) -> BusTimes:
-    hours, busiest = range(7, 7 + rng.choice([9, 10, 11])), rng.choice([7, 8, 9])
+    hours, busiest = range(7, 7 + rng.choice([10, 11])), rng.choice([7, 8, 9])
     weekday, weekend = [], []
     for hour in hours:
         often = 5 if hour == busiest else rng.choice([2, 3, 3, 4])
@@ -77,7 +77,9 @@ def ask(data: BusTimes) -> list[Question]:
         Question("count", f"平日の{hour}時台には、バスが何本ありますか。", counted(len(minutes), "本")),
         Question("time", "平日の始発は何時何分ですか。", time_answers(first_hour * 60 + first_minutes[0])),
         Question("time", "平日の最終バスは何時何分に出ますか。", time_answers(last_hour * 60 + last_minutes[-1])),
-        Question("lookup", f"平日の{next_hour}時ちょうどに着いたら、次のバスは何時何分ですか。", time_answers(later)),
+        Question(
+            "lookup", f"平日の{next_hour}時ちょうどにバス停に着いたら、次のバスは何時何分ですか。", time_answers(later)
+        ),
         Question("comparison", "平日でバスの本数が一番多いのは何時台ですか。", (f"{busiest}時台", f"{busiest}時")),
         Question("yes_no", f"日曜日の{first_hour}時台にバスはありますか。", YES if has_early else NO),
     ]

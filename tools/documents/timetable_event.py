@@ -8,16 +8,22 @@ from PIL import Image
 from documents.page import Ink, Page
 from documents.words import NO, YES, Question, clock, duration_answers, pick, time_answers
 
-EVENTS = {
-    "みなと夏まつり": ("#1c4e80", ["和太鼓演奏", "子ども縁日", "のど自慢大会", "金魚すくい大会", "盆踊り",
-        "マジックショー", "ビンゴ大会"], ["中央広場", "やぐら前", "東テント", "西テント"]),
-    "青葉小学校 学習発表会": ("#3a7d44", ["1年生の合唱", "2年生の劇", "3年生の合奏", "4年生の群読", "5年生のダンス",
-        "6年生の劇", "全校合唱"], ["体育館", "音楽室", "多目的室", "図書室"]),
-    "図書館まつり": ("#8a3b62", ["絵本の読み聞かせ", "しおり作り", "人形劇", "古本市", "朗読会", "作家トーク",
-        "書庫の見学"], ["児童室", "会議室", "集会室", "一階ロビー"]),
-    "健康フェスタ": ("#b5651d", ["ラジオ体操", "血圧測定", "料理教室", "ヨガ体験", "歩き方講座", "歯の相談",
-        "体力測定"], ["ホール", "調理室", "和室", "屋上庭園"]),
-}  # fmt: skip
+# Title, colour, the months and the hours at which it may begin, what happens, and where that may be.
+EVENTS: list[tuple[str, str, tuple[int, ...], tuple[int, ...], list[tuple[str, str]]]] = [
+    ("みなと夏まつり", "#1c4e80", (7, 8), (15, 16), [("和太鼓演奏", "やぐら前 中央広場"),
+        ("子ども縁日", "東テント 西テント"), ("のど自慢大会", "中央広場 やぐら前"),
+        ("金魚すくい大会", "東テント 西テント"), ("マジックショー", "中央広場 西テント"),
+        ("ビンゴ大会", "中央広場 やぐら前"), ("盆踊り", "やぐら前")]),
+    ("青葉小学校 学習発表会", "#3a7d44", (10, 11), (9, 10), [("1年生の合唱", "音楽室 体育館"),
+        ("2年生の劇", "体育館 多目的室"), ("3年生の合奏", "音楽室 体育館"), ("4年生の群読", "多目的室 図書室"),
+        ("5年生のダンス", "体育館 校庭"), ("6年生の劇", "体育館 多目的室"), ("全校合唱", "体育館")]),
+    ("図書館まつり", "#8a3b62", (5, 10, 11), (10, 13), [("絵本の読み聞かせ", "児童室"),
+        ("しおり作り", "児童室 集会室"), ("人形劇", "児童室 集会室"), ("古本市", "一階ロビー"),
+        ("朗読会", "会議室 集会室"), ("作家トーク", "会議室 集会室"), ("書庫の見学", "地下書庫")]),
+    ("健康フェスタ", "#b5651d", (5, 6, 9, 10), (10, 13), [("ラジオ体操", "ホール 屋上庭園"),
+        ("血圧測定", "ロビー 和室"), ("料理教室", "調理室"), ("ヨガ体験", "和室 屋上庭園"),
+        ("歩き方講座", "ホール 屋上庭園"), ("歯の相談", "会議室 和室"), ("体力測定", "ホール")]),
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -32,14 +38,14 @@ class Programme:
 
 
 def make(number: int, rng: random.Random) -> Programme:
-    title, (colour, names, places) = list(EVENTS.items())[number % len(EVENTS)]
-    start, parts = rng.choice([9 * 60 + 30, 10 * 60, 13 * 60]), []
-    chosen = pick(rng, names, rng.choice([5, 6]))
+    title, colour, months, hours, happenings = EVENTS[number % len(EVENTS)]
+    start, parts = 60 * rng.choice(hours) + rng.choice([0, 30]), []
+    chosen = pick(rng, happenings, rng.choice([5, 6]))
     lengths = rng.sample([20, 25, 30, 35, 40, 45, 50, 60], len(chosen))
-    for name, length in zip(chosen, lengths, strict=True):
-        parts.append((start, start + length, name, rng.choice(places)))
+    for (name, places), length in zip(chosen, lengths, strict=True):
+        parts.append((start, start + length, name, rng.choice(places.split())))
         start += length + rng.choice([5, 10, 15])
-    return Programme(title, rng.randint(5, 11), rng.randint(1, 28), colour, tuple(parts))
+    return Programme(title, rng.choice(months), rng.randint(1, 28), colour, tuple(parts))
 
 
 def draw(data: Programme, look: random.Random) -> Image.Image:

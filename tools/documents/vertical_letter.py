@@ -16,7 +16,7 @@ SEASONS = [
     ("庭に雪が積もりました。", 1),
 ]
 PETS = [("犬", "小麦"), ("猫", "ちくわ"), ("小鳥", "ぴー助"), ("猫", "すみれ")]
-GIFTS = ["りんご", "新米", "手づくりのジャム", "干し柿", "絵はがき", "お茶"]
+GIFTS = ["りんご", "そうめん", "手づくりのジャム", "せんべい", "絵はがき", "お茶"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def make(number: int, rng: random.Random) -> Letter:
     greeting, month = SEASONS[number % len(SEASONS)]
     pet, name = PETS[number % len(PETS)]
     return Letter(
-        greeting, month, rng.randint(2, 27), pet, name, GIFTS[(number * 5 + 2) % len(GIFTS)], rng.randint(3, 9),
+        greeting, month, rng.randint(2, 12), pet, name, GIFTS[(number * 5 + 2) % len(GIFTS)], rng.randint(3, 9),
         (month + 1, rng.randint(3, 26)), rng.randint(2, 5), person(number + 4)[0], person(3 * number + 8)[0],
     )  # fmt: skip
 
@@ -75,7 +75,7 @@ def _body(data: Letter) -> list[str]:
 
 # How each gift is counted, as in the letter and otherwise.
 COUNTERS = {
-    "りんご": ("個", "つ"), "新米": ("キロ", "kg"), "手づくりのジャム": ("びん", "瓶"), "干し柿": ("個", "つ"),
+    "りんご": ("個", "つ"), "そうめん": ("束",), "手づくりのジャム": ("びん", "瓶"), "せんべい": ("枚",),
     "絵はがき": ("枚",), "お茶": ("袋",),
 }  # fmt: skip
 
@@ -94,7 +94,7 @@ def ask(data: Letter) -> list[Question]:
         Question("lookup", "一緒に送られたものは何ですか。", (data.gift,)),
         Question("count", f"{data.gift}をどれだけ送りましたか。", tuple(f"{data.gifts}{name}" for name in names)),
         Question("lookup", "差出人が飼っている動物は何という名前ですか。", (data.pet_name, f"「{data.pet_name}」")),
-        Question("lookup", "差出人はどんな動物を飼っていますか。", (data.pet,)),
+        Question("lookup", "差出人はどんな動物を飼っていますか。", (data.pet, *(["鳥"] if data.pet == "小鳥" else []))),
         Question("date", "差出人が訪ねて来るのはいつですか。", (f"{month}月{day}日",)),
         Question("lookup", "何泊する予定ですか。", counted(data.nights, "泊")),
         Question("date", "手紙の日付は何月何日ですか。", (f"{data.month}月{data.day}日",)),

@@ -18,7 +18,7 @@ OCCASIONS: list[tuple[tuple[str, str, str, str, str], tuple[int, ...]]] = [
     (("花見の会のお誘い", "花見の会", "川上神社", "座布団", "梅里老人会"), (4,)),
     (("いも掘り会のご案内", "いも掘り会", "竹森農園", "長ぐつ", "竹森子ども会"), (10,)),
 ]
-FREE = ("町内清掃", "防災訓練")
+FREE = ("町内清掃", "防災訓練")  # what neighbours owe each other
 PAPERS = [("#fbf6e8", "#2a211b"), ("#f6f3ea", "#232b3a"), ("#f1f5ee", "#1f2f25"), ("#fdf0ec", "#3b1f22")]
 
 
@@ -61,10 +61,10 @@ def draw(data: Notice, look: random.Random) -> Image.Image:
         page.box((14, 14, 406, 486), edge=colour, width=1.5)
     face = look.choice(["serif", "sans"])
     page.write_down((368, 36), data.title, Ink(f"{face}_bold", 33, colour))
-    ink, x = Ink(face, 23, colour), 308.0
+    ink, x = Ink(face, 22, colour), 308.0
     for text in _body(data):
-        for index, column in enumerate(columns(text, 18)):
-            page.write_down((x, 40 if index == 0 else 63), column, ink)
+        for index, column in enumerate(columns(text, 19)):
+            page.write_down((x, 40 if index == 0 else 62), column, ink)
             x -= 33
     page.write_down((42, 468), data.caller, Ink(f"{face}_bold", 23, colour), "mb")
     return page.photo(look) if look.random() < 0.5 else page.picture()
@@ -75,13 +75,13 @@ def _body(data: Notice) -> list[str]:
     half = "半" if data.minutes % 60 else ""
     when = f"令和{kanji(data.year - 2018)}年{kanji(data.month)}月{kanji(data.day)}日（{WEEKDAYS[data.weekday()]}）"
     return [
-        f"一、日時　{when}",
-        f"　　　　　{'午前' if data.minutes < 720 else '午後'}{kanji(_hour(data.minutes))}時{half}より",
-        f"一、場所　{data.place}",
+        f"一、日　時　{when}",
+        f"　　　　　　{'午前' if data.minutes < 720 else '午後'}{kanji(_hour(data.minutes))}時{half}より",
+        f"一、場　所　{data.place}",
         f"一、持ち物　{data.bring}",
         f"一、参加費　{fee}",
-        f"一、定員　{kanji(data.seats)}名",
-        "どうぞお気軽にご参加ください。",
+        f"一、定　員　{kanji(data.seats)}名",
+        "皆さまのご協力をお願いいたします。" if data.what in FREE else "どうぞお気軽にご参加ください。",
     ]
 
 

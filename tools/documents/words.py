@@ -2,8 +2,9 @@
 
 import random
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 WEEKDAYS = "月火水木金土日"
 FAMILY_NAMES = [
@@ -18,6 +19,7 @@ GIVEN_NAMES = [
     ("恵", "めぐみ"), ("誠", "まこと"), ("亜希子", "あきこ"), ("修", "おさむ"), ("文香", "ふみか"), ("涼", "りょう"),
 ]  # fmt: skip
 YES, NO = ("はい",), ("いいえ",)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,17 @@ def counted(number: int, counter: str) -> tuple[str, ...]:
     return f"{number}{counter}", str(number)
 
 
+def about_half(values: Sequence[int], tick: int) -> tuple[int, int]:
+    """A round limit near the mean, and how many values reach it: another number than the limit itself.
+
+    >>> about_half([2, 3, 4, 5, 6, 7, 9], 5), about_half([5, 6, 7, 8, 9], 5)
+    ((5, 4), (10, 0))
+    """
+    mean = tick * round(sum(values) / len(values) / tick)
+    reached = {limit: sum(value >= limit for value in values) for limit in (mean, mean + tick)}
+    return next((limit, above) for limit, above in reached.items() if limit != above)
+
+
 def era(year: int) -> str:
     """A year of the era 令和 (from 2019), 平成 (from 1989) or 昭和, by the year alone.
 
@@ -150,6 +163,6 @@ def phone(rng: random.Random) -> str:
     return f"01234-{rng.randint(2, 9)}-{rng.randint(1000, 9999)}"
 
 
-def pick(rng: random.Random, pool: list[str], number: int) -> list[str]:
+def pick(rng: random.Random, pool: list[T], number: int) -> list[T]:
     """Some of a pool, in the pool's order."""
     return [pool[index] for index in sorted(rng.sample(range(len(pool)), number))]
