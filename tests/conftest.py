@@ -6,6 +6,7 @@ on the picture: enough for everything but the quality of the answers.
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, trainers
 from transformers import (
+    AutoModelForImageTextToText,
+    AutoTokenizer,
     CLIPImageProcessorPil,
     CLIPVisionConfig,
     LlavaConfig,
@@ -24,6 +27,8 @@ from transformers import (
     MistralConfig,
     MistralForCausalLM,
     PreTrainedTokenizerFast,
+    SiglipImageProcessorPil,
+    SiglipVisionConfig,
 )
 from transformers.utils import logging
 
@@ -31,6 +36,7 @@ logging.disable_progress_bar()
 
 ROOT = Path(__file__).parents[1]
 IMAGE_SIDE, PATCH_SIDE = 30, 10
+DONORS_SIDE, DONORS_PATCH, DONORS_TOKEN = 24, 12, "<eyes>"
 SPECIAL_TOKENS = ["<unk>", "<s>", "</s>", "<pad>", "<image>", "[INST]", "[/INST]"]
 TEXTS = [
     "大きな赤い丸が小さな青い四角の上にあります。",
@@ -179,6 +185,42 @@ def tied_parents(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tied-parents")
     write_parents(folder, is_tied=True)
     (folder / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def with_donor(parents: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny parents beside `donor`: a bfloat16 LLaVA with SigLIP's eyes, and its own language tower and token.
+
+    Never write in it.
+    """
+    folder = tmp_path_factory.mktemp("with-donor")
+    shutil.copytree(parents, folder, dirs_exist_ok=True)
+    tokenizer = AutoTokenizer.from_pretrained(parents / "vlm")
+    tokenizer.add_special_tokens({"additional_special_tokens": [DONORS_TOKEN]})
+    vlm = AutoModelForImageTextToText.from_pretrained(parents / "vlm")
+    eyes = SiglipVisionConfig(
+        hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2, image_size=DONORS_SIDE,
+        patch_size=DONORS_PATCH, vision_use_head=False,
+    )  # fmt: skip
+    config = LlavaConfig(
+        vision_config=eyes, text_config=vlm.config.text_config, image_token_index=vlm.config.image_token_id,
+        vision_feature_layer=-1, vision_feature_select_strategy="full",
+        image_seq_length=(DONORS_SIDE // DONORS_PATCH) ** 2,
+    )  # fmt: skip
+    config.text_config.vocab_size = len(tokenizer)
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        donor = LlavaForConditionalGeneration(config).bfloat16()
+        for parameter in donor.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)
+    donor.generation_config = vlm.generation_config
+    donor.save_pretrained(folder / "donor")
+    pictures = SiglipImageProcessorPil(size={"height": DONORS_SIDE, "width": DONORS_SIDE})
+    LlavaProcessor(
+        pictures, tokenizer, patch_size=DONORS_PATCH, vision_feature_select_strategy="full", image_token="<image>",
+        chat_template=tokenizer.chat_template,
+    ).save_pretrained(folder / "donor")  # fmt: skip
     return folder
 
 

@@ -38,6 +38,7 @@ ORDER = [
     "journal",
     "search",
     "export",
+    "backbone",
     "run",
     "estimate",
     "summary",

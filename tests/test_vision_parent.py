@@ -1,22 +1,13 @@
 """`parents.vision`: the language towers are blended as ever, for the eyes and into the files of another VLM."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import (
-    AutoModelForImageTextToText,
-    AutoTokenizer,
-    LlavaConfig,
-    LlavaForConditionalGeneration,
-    LlavaProcessor,
-    SiglipImageProcessorPil,
-    SiglipVisionConfig,
-)
+from transformers import AutoModelForImageTextToText
 
 from vlmmerge.errors import RecipeError
 from vlmmerge.evaluate import Evaluator
@@ -25,43 +16,15 @@ from vlmmerge.journal import read_journal
 from vlmmerge.plan import Plan, make_plan
 from vlmmerge.recipe import load_recipe
 
+DONORS_TOKEN = "<eyes>"  # as tests/conftest.py has it
+
 if TYPE_CHECKING:
     from conftest import Cli
 
-SIDE, PATCH = 24, 12
-NEW_TOKEN = "<eyes>"
 
-
-@pytest.fixture(scope="module")
-def folder(parents: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny parents beside `donor`: a bfloat16 LLaVA with SigLIP's eyes, and its own language tower and token."""
-    folder = tmp_path_factory.mktemp("with-donor")
-    shutil.copytree(parents, folder, dirs_exist_ok=True)
-    tokenizer = AutoTokenizer.from_pretrained(parents / "vlm")
-    tokenizer.add_special_tokens({"additional_special_tokens": [NEW_TOKEN]})
-    vlm = AutoModelForImageTextToText.from_pretrained(parents / "vlm")
-    eyes = SiglipVisionConfig(
-        hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2, image_size=SIDE,
-        patch_size=PATCH, vision_use_head=False,
-    )  # fmt: skip
-    config = LlavaConfig(
-        vision_config=eyes, text_config=vlm.config.text_config, image_token_index=vlm.config.image_token_id,
-        vision_feature_layer=-1, vision_feature_select_strategy="full", image_seq_length=(SIDE // PATCH) ** 2,
-    )  # fmt: skip
-    config.text_config.vocab_size = len(tokenizer)
-    with torch.random.fork_rng():
-        torch.manual_seed(7)
-        donor = LlavaForConditionalGeneration(config).bfloat16()
-        for parameter in donor.parameters():
-            torch.nn.init.normal_(parameter, std=0.3)
-    donor.generation_config = vlm.generation_config
-    donor.save_pretrained(folder / "donor")
-    pictures = SiglipImageProcessorPil(size={"height": SIDE, "width": SIDE})
-    LlavaProcessor(
-        pictures, tokenizer, patch_size=PATCH, vision_feature_select_strategy="full", image_token="<image>",
-        chat_template=tokenizer.chat_template,
-    ).save_pretrained(folder / "donor")  # fmt: skip
-    return folder
+@pytest.fixture
+def folder(with_donor: Path) -> Path:
+    return with_donor
 
 
 def plan_of(folder: Path, *overrides: str) -> Plan:
@@ -92,7 +55,7 @@ def test_all_but_the_language_tower_is_the_vision_parents(folder: Path, tmp_path
 
 def test_the_vocabularys_policy_tells_whose_rows_stay(folder: Path) -> None:
     plan = plan_of(folder)
-    assert plan.vocabulary.policy["stay vision's"] == f"1 row: {NEW_TOKEN}"
+    assert plan.vocabulary.policy["stay vision's"] == f"1 row: {DONORS_TOKEN}"
 
 
 def test_what_is_scored_is_what_ships(folder: Path, tmp_path: Path) -> None:

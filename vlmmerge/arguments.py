@@ -19,7 +19,11 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"vlmmerge {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (add_inspect, add_evolve, add_blend, add_export, add_evaluate, add_score, add_answer, add_evalsets):
+    adding = (
+        add_inspect, add_evolve, add_blend, add_export, add_evaluate, add_score, add_answer, add_swap_vision,
+        add_evalsets,
+    )  # fmt: skip
+    for add in adding:
         add(commands)
     return parser
 
@@ -96,6 +100,28 @@ def add_answer(commands: Any) -> None:
     answer.add_argument("model", metavar="MODEL", help=MODEL)
     answer.add_argument("--image", type=Path, required=True, metavar="FILE")
     answer.add_argument("--question", default="画像を説明してください。", metavar="TEXT")
+
+
+def add_swap_vision(commands: Any) -> None:
+    told = "give a VLM other eyes: another VLM's, or a vision encoder's"
+    swap = commands.add_parser("swap-vision", parents=[_common(), _asking()], help=told)
+    swap.add_argument("model", metavar="MODEL", help=MODEL)
+    whose = swap.add_mutually_exclusive_group(required=True)
+    whose.add_argument("--donor", metavar="VLM", help="another VLM, with a language tower of the same shape")
+    whose.add_argument("--encoder", metavar="VISION", help="a vision encoder, for which a projector is fitted")
+    swap.add_argument("--images", type=Path, metavar="DIR", help="with --encoder: a folder of unlabelled pictures")
+    swap.add_argument("--out", type=Path, required=True, metavar="DIR")
+    swap.add_argument("--pictures", type=at_least_1, default=2000, metavar="N", help="use at most N (default: 2000)")
+    grid = "as many tokens as the encoder gives, or as the old eyes gave (default: new)"
+    swap.add_argument("--grid", choices=["new", "old"], default="new", help=grid)
+    layer = "take features of layer N (-1: the last); repeat for several (default: what serves best)"
+    swap.add_argument("--layer", type=int, action="append", metavar="N", help=layer)
+    evalset = "what old and new eyes are scored on, or `none` (default: ja-scenes)"
+    swap.add_argument("--evalset", default="ja-scenes", metavar="NAME[:SPLIT]", help=evalset)
+    swap.add_argument("--samples", type=at_least_1, metavar="N", help="the first N samples only")
+    loss = "refuse to lose more of the score (default: 0.15)"
+    swap.add_argument("--max-loss", type=float, default=0.15, metavar="SHARE", help=loss)
+    swap.add_argument("--force", action="store_true", help="write it whatever it loses")
 
 
 def add_evalsets(commands: Any) -> None:

@@ -234,6 +234,31 @@ def run_answer(parsed: argparse.Namespace) -> Any:
     return {"question": parsed.question, "answer": answer}
 
 
+def run_swap_vision(parsed: argparse.Namespace) -> Any:
+    from vlmmerge import console
+    from vlmmerge.backbone.gate import Gate
+    from vlmmerge.backbone.swap import Refit, swap_donor, swap_encoder
+    from vlmmerge.scoreboard import show_swap
+
+    if bool(parsed.encoder) != bool(parsed.images):
+        raise VlmMergeError("--encoder and --images go together", hint="--images is a folder of unlabelled pictures")
+    gate = None
+    if parsed.evalset != "none":
+        choice = _evalset_choice(parsed.evalset, parsed.samples)
+        gate = Gate(choice, _generate(parsed), parsed.max_loss, parsed.force)
+    model, watcher = str(_model_folder(parsed.model)), console.watch_swap()
+    if parsed.donor:
+        told = swap_donor(model, parsed.donor, parsed.out, gate, watcher)
+    else:
+        layers = tuple(parsed.layer) if parsed.layer else None
+        refit = Refit(parsed.encoder, parsed.images, parsed.pictures, parsed.grid == "old", layers)
+        told = swap_encoder(model, refit, parsed.out, gate, watcher)
+    if not parsed.json:
+        show_swap(told)
+    console.show_written([parsed.out])
+    return {"out": str(parsed.out), **told}
+
+
 def run_evalsets(parsed: argparse.Namespace) -> Any:
     from vlmmerge import console
     from vlmmerge.evalsets import describe
@@ -360,6 +385,7 @@ COMMANDS = {
     "evaluate": run_evaluate,
     "score": run_score,
     "answer": run_answer,
+    "swap-vision": run_swap_vision,
     "evalsets": run_evalsets,
 }
 

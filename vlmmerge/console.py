@@ -3,7 +3,7 @@
 Knows records and plans by their fields. Computes nothing but the text.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +19,12 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
+    track,
 )
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from vlmmerge.backbone.swap import Watcher as SwapWatcher
     from vlmmerge.export import ExportWatcher
     from vlmmerge.journal import Record
     from vlmmerge.run import Watcher
@@ -104,6 +106,16 @@ def watch_bytes(name: str, total: int) -> Iterator[Callable[[int], None]]:
             progress.update(task.id, completed=completed, size=size, speed=speed)
 
         yield advance
+
+
+def watch_swap() -> "SwapWatcher":
+    """Show bars on stderr while eyes are swapped, and warnings."""
+    from vlmmerge.backbone.swap import Watcher as SwapWatcher
+
+    def pass_through(things: Sequence[Any], label: str) -> Iterable[Any]:
+        return track(things, label, transient=True, console=ERR)
+
+    return SwapWatcher(warn, pass_through, watch_bytes)
 
 
 def show_table(rows: Sequence[dict[str, Any]], metrics: Sequence[str]) -> None:

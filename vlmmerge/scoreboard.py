@@ -11,6 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from vlmmerge.backbone.swap import alignment_line
 from vlmmerge.compare import worst
 from vlmmerge.console import OUT
 from vlmmerge.exam import told_notes
@@ -90,6 +91,15 @@ def _beside(models: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, list[tup
     if all("grounding" in model for model in models):
         for kind in ("blank", "other"):
             yield f"[dim]grounding ({kind})[/]", [_digits(model["grounding"][kind], 2) for model in models]
+
+
+def show_swap(told: Mapping[str, Any]) -> None:
+    """What a swap came to: the alignment of fitted eyes, and old and new ones side by side."""
+    if "alignment" in told:
+        OUT.print(alignment_line(told["alignment"]))
+    if "gate" in told:
+        show_comparison(told["gate"]["evalset"], told["gate"]["result"])
+        OUT.print(f"the new eyes keep {told['gate']['kept']:.1%} of the old ones' {told['gate']['metric']}")
 
 
 def show_worst(result: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ Knows what a card tells and how the hub reads it. Does not know files of weights
 
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -17,6 +17,7 @@ from vlmmerge.exam import told_notes
 from vlmmerge.export.licence import Licence, read_licence, strictest, warnings
 from vlmmerge.genome import Ratio, Ratios
 from vlmmerge.plan import Plan
+from vlmmerge.recipe import Generate
 
 PATH = "PATH"  # stands in the card for where the model lies; a model that is pushed to the hub has its id there
 QUESTION = "画像を説明してください。"
@@ -44,16 +45,17 @@ def model_card(plan: Plan, ratios: Ratios, provenance: Mapping[str, Any]) -> str
         "# A vision-language model that speaks Japanese, merged without training",
         f"Its language tower is blended from {len(plan.blended_parents)} parents by `{plan.recipe.blend.method}`; its "
         f"vision tower and projector are those of the `{plan.layout}` parent, byte for byte.",
-        *_warnings(licences),
+        *warning_box(licences),
         _parents(plan, licences),
         _scores(provenance.get("held_out", {})),
         _retention(plan, provenance.get("retention", {})),
-        _loading(plan),
+        loading_code(plan.recipe.generate),
         _ratios(plan, ratios),
         _remaking(plan, provenance),
         f"Made by vlmmerge {__version__}. `vlmmerge.json` holds all of this for programs.",
     ]
-    return f"---\n{_front_matter(plan, licences)}---\n\n" + "\n\n".join(filter(None, sections)) + "\n"
+    of_hub = [_where(plan, name) for name, checkpoint in plan.checkpoints.items() if checkpoint.commit]
+    return f"---\n{front_matter(licences, of_hub)}---\n\n" + "\n\n".join(filter(None, sections)) + "\n"
 
 
 def ratio_rows(ratios: Ratios, parameters: Iterable[str]) -> list[Row]:
@@ -88,9 +90,13 @@ def _cells(ratios: list[Mapping[str, Ratio]], parameters: list[str]) -> Iterator
         yield low if low == high else f"{low} to {high}"
 
 
-def _front_matter(plan: Plan, licences: Mapping[str, Licence]) -> str:
-    where = [_where(plan, name) for name in plan.checkpoints]
-    of_hub = [name for name, checkpoint in zip(where, plan.checkpoints.values(), strict=True) if checkpoint.commit]
+def front_matter(licences: Mapping[str, Licence], of_hub: Sequence[str]) -> str:
+    """What the hub reads of a card: YAML.
+
+    Args:
+        licences: The parents', of which the strictest is the card's.
+        of_hub: The hub ids of the parents that are there.
+    """
     licence = strictest(licences)
     fields: dict[str, Any] = {
         "language": ["ja"],
@@ -109,7 +115,8 @@ def _front_matter(plan: Plan, licences: Mapping[str, Licence]) -> str:
     return yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
 
 
-def _warnings(licences: Mapping[str, Licence]) -> list[str]:
+def warning_box(licences: Mapping[str, Licence]) -> list[str]:
+    """What must be said loudly of the licences, if anything."""
     lines = warnings(licences)
     return ["> [!WARNING]\n" + "\n".join(f"> {line}" for line in lines)] if lines else []
 
@@ -164,9 +171,9 @@ def _guards(guarded: Mapping[str, Any] | None) -> str:
     return f"\n\nThe guards found: {', '.join(found)}."
 
 
-def _loading(plan: Plan) -> str:
-    question = plan.recipe.generate.question or QUESTION
-    system = plan.recipe.generate.system
+def loading_code(settings: Generate) -> str:
+    """A section with the code that loads a model and asks it as it was asked."""
+    question, system = settings.question or QUESTION, settings.system
     turn = f'{{"role": "system", "content": [{{"type": "text", "text": {_quoted(system)}}}]}},\n    ' if system else ""
     return f"""## Load it
 
@@ -183,13 +190,12 @@ messages = [
 inputs = processor.apply_chat_template(
     messages, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
 ).to(model.device, model.dtype)
-answer = model.generate(**inputs, {_decoding(plan)}do_sample=False)
+answer = model.generate(**inputs, {_decoding(settings)}do_sample=False)
 print(processor.decode(answer[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
 ```"""
 
 
-def _decoding(plan: Plan) -> str:
-    settings = plan.recipe.generate
+def _decoding(settings: Generate) -> str:
     beams = f"num_beams={settings.beams}, " if settings.beams > 1 else ""
     penalty = f"repetition_penalty={settings.repetition_penalty}, " if settings.repetition_penalty != 1 else ""
     return f"max_new_tokens={settings.max_new_tokens}, {beams}{penalty}"

@@ -66,20 +66,30 @@ def export(
         ParentsError: A tied head differs from its embeddings.
         VlmMergeError: A blended value is not finite.
     """
-    eyes, blend = plan.eyes, file_blend(plan, ratios)
-    with written_whole(out, PROVENANCE, sum(file.stat().st_size for file in eyes.files()) + ROOM_BESIDE) as folder:
+    with written_whole(out, PROVENANCE, num_bytes_needed(plan)) as folder:
         check_repeated_heads(plan)
-        distances = measure_distances(blend)
+        distances = measure_distances(file_blend(plan, ratios))
         for text in [*ancestry_warnings(distances), *warnings(licences_of(plan))]:
             watcher.on_warning(text)
-        for file in {*eyes.files(), *eyes.code_files()}.difference(eyes.weight_files):
-            shutil.copyfile(file, folder / file.name)
-        write_missing(eyes, folder)
         provenance = {**provenance, "distance_to_base": distances}
-        (folder / PROVENANCE).write_text(json.dumps(provenance, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-        (folder / MODEL_CARD).write_text(model_card(plan, ratios, provenance), encoding="utf-8")
-        for num_bytes in blend_files(blend, folder):
-            watcher.on_bytes(num_bytes)
+        write_told(folder, provenance, model_card(plan, ratios, provenance))
+        write_model(plan, ratios, folder, watcher)
+
+
+def write_model(plan: Plan, ratios: Ratios, folder: Path, watcher: ExportWatcher = UNWATCHED) -> None:
+    """Write what `export` does into an empty folder, but for provenance and model card; it is whole when this ends."""
+    eyes = plan.eyes
+    for file in {*eyes.files(), *eyes.code_files()}.difference(eyes.weight_files):
+        shutil.copyfile(file, folder / file.name)
+    write_missing(eyes, folder)
+    for num_bytes in blend_files(file_blend(plan, ratios), folder):
+        watcher.on_bytes(num_bytes)
+
+
+def write_told(folder: Path, provenance: Mapping[str, Any], card: str) -> None:
+    """Write what an export tells of itself, for programs and for people."""
+    (folder / PROVENANCE).write_text(json.dumps(provenance, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    (folder / MODEL_CARD).write_text(card, encoding="utf-8")
 
 
 def file_blend(plan: Plan, ratios: Ratios) -> FileBlend:
@@ -101,6 +111,11 @@ def export_blend(plan: Plan, out: Path, watcher: ExportWatcher = UNWATCHED) -> N
     recipe = {key: value for key, value in fingerprint_fields(plan.recipe).items() if key in ("parents", "blend")}
     commits = {"parents_commit": plan.commits} if plan.commits else {}
     export(plan, plan.fixed_ratios(), out, {"vlmmerge": __version__, "recipe": recipe, **commits}, watcher)
+
+
+def num_bytes_needed(plan: Plan) -> int:
+    """About how much an export takes on the disk."""
+    return sum(file.stat().st_size for file in plan.eyes.files()) + ROOM_BESIDE
 
 
 def num_bytes_written(plan: Plan) -> int:

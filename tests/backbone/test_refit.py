@@ -1,0 +1,206 @@
+"""`swap-vision --encoder`: any vision encoder's eyes, with a projector in closed form, as a folder that loads."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from PIL import Image
+from safetensors.torch import load_file
+from transformers import AutoModelForImageTextToText, AutoProcessor, CLIPImageProcessorPil, SiglipImageProcessorPil
+
+from vlmmerge.backbone.encoder import load_encoder
+from vlmmerge.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from conftest import Cli
+
+CPU = torch.device("cpu")
+SHAPE: dict[str, Any] = dict(hidden_size=16, num_hidden_layers=3, num_attention_heads=2, image_size=24, patch_size=6)
+MLP = {**SHAPE, "intermediate_size": 24}
+SQUARE = SiglipImageProcessorPil(size={"height": 24, "width": 24})
+CROPPING = CLIPImageProcessorPil(size={"shortest_edge": 28}, crop_size={"height": 24, "width": 24})
+
+# What an encoder is made of, its processor, and how many tokens stand before its map of 4 x 4.
+ENCODERS: dict[str, tuple[Callable[[], Any], Any, int]] = {
+    "siglip": (lambda: transformers.SiglipVisionConfig(**MLP), SQUARE, 0),
+    "clip": (lambda: transformers.CLIPVisionConfig(**MLP), CROPPING, 1),
+    "vit": (lambda: transformers.ViTConfig(**MLP), SQUARE, 1),
+    "dinov2": (lambda: transformers.Dinov2Config(**SHAPE), CROPPING, 1),
+    "dinov2 with registers": (
+        lambda: transformers.Dinov2WithRegistersConfig(**SHAPE, num_register_tokens=4), CROPPING, 5,
+    ),
+    "dinov3": (lambda: transformers.DINOv3ViTConfig(**MLP, num_register_tokens=4), SQUARE, 5),
+    "aimv2": (lambda: transformers.Aimv2VisionConfig(**MLP, use_head=False), SQUARE, 0),
+}  # fmt: skip
+
+
+def write_encoder(folder: Path, config: Any, processor: Any) -> Path:
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        model = transformers.AutoModel.from_config(config)
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                torch.nn.init.normal_(parameter, std=0.2)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder, chance = tmp_path_factory.mktemp("images"), np.random.default_rng(5)
+    for number in range(24):
+        coarse = Image.fromarray(chance.integers(0, 256, (4, 5, 3), dtype=np.uint8))
+        coarse.resize((50, 40), Image.Resampling.BICUBIC).save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_a_map_is_found_in_any_encoder(kind: str, tmp_path: Path) -> None:
+    make, processor, num_before = ENCODERS[kind]
+    folder = write_encoder(tmp_path / "encoder", make(), processor)
+    encoder = load_encoder(folder, torch.float32, CPU)
+    assert (encoder.grid, encoder.num_before, encoder.side, encoder.width) == ((4, 4), num_before, 24, 16)
+    picture = Image.new("RGB", (60, 60), "red")
+    assert encoder.look([picture] * 2, (-1, -2)).shape == (2, max(0, num_before - 1) + 16, 32)
+    old = load_encoder(folder, torch.float32, CPU, (3, 3))
+    assert (old.grid, old.side, old.num_before) == ((3, 3), 18, num_before)
+
+
+def test_nothing_is_cut_off_a_square_picture(tmp_path: Path) -> None:
+    """CLIP's processor here takes the middle 24 of 28 pixels; what stands in the corners would be lost."""
+    encoder = load_encoder(write_encoder(tmp_path, ENCODERS["clip"][0](), CROPPING), torch.float32, CPU)
+    picture = Image.new("RGB", (24, 24))
+    picture.putpixel((0, 0), (255, 255, 255))
+    pixels = encoder.processor(images=[picture], return_tensors="pt")["pixel_values"]
+    assert pixels.shape == (1, 3, 24, 24) and pixels[0, 0, 0, 0] > pixels[0, 0, 5, 5]
+
+
+def swap(cli: "Cli", *arguments: object) -> Any:
+    return cli.run("swap-vision", *arguments)
+
+
+@pytest.mark.parametrize(("kind", "grid"), [("siglip", "new"), ("dinov2 with registers", "new"), ("vit", "old")])
+def test_the_folder_loads_as_a_llava_and_answers_and_its_language_tower_has_not_changed(
+    kind: str, grid: str, cli: "Cli", parents: Path, images: Path, tmp_path: Path
+) -> None:
+    make, processor, num_before = ENCODERS[kind]
+    encoder, out = write_encoder(tmp_path / "encoder", make(), processor), tmp_path / "out"
+    eyes = ("--encoder", encoder, "--images", images, "--grid", grid)
+    done = swap(cli, parents / "vlm", *eyes, "--out", out, "--samples", 2, "--max-loss", 1, "--json")
+    assert done.status == 0, done.err
+    told = json.loads(done.out)
+    side = 4 if grid == "new" else 3
+    alignment = told["alignment"]
+    assert alignment["grid"] == [side, side] and alignment["tokens"] == side**2 + max(0, num_before - 1)
+    assert 0 < alignment["relative_error"] < 1.5 and alignment["cosine"] > 0.3
+    assert (alignment["num_train"], alignment["num_held_out"]) == (21, 3)
+    assert "warning: only 21 pictures to fit to: relative error" in done.err
+    model = AutoModelForImageTextToText.from_pretrained(out)
+    inputs = AutoProcessor.from_pretrained(out).apply_chat_template(
+        [{"role": "user", "content": [{"type": "image", "image": Image.new("RGB", (40, 30))}]}],
+        tokenize=True, return_dict=True, return_tensors="pt",
+    )  # fmt: skip
+    assert int((inputs["input_ids"] == model.config.image_token_id).sum()) == alignment["tokens"]
+    assert model(**inputs).logits.isfinite().all()
+    own, made = (load_file(folder / "model.safetensors") for folder in (parents / "vlm", out))
+    language = [key for key in own if key.startswith("language_model.")]
+    assert language and all(torch.equal(made[key], own[key]) for key in language)
+    assert "## Alignment" in (out / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_models_own_eyes_are_fitted_without_error(cli: "Cli", parents: Path, images: Path, tmp_path: Path) -> None:
+    """The old projector's hidden layer is linear in these features: two ridge regressions find it again."""
+    vlm = AutoModelForImageTextToText.from_pretrained(parents / "vlm")
+    vlm.model.vision_tower.save_pretrained(tmp_path / "own")
+    AutoProcessor.from_pretrained(parents / "vlm").image_processor.save_pretrained(tmp_path / "own")
+    for number in range(40):
+        chance = np.random.default_rng(number)
+        (tmp_path / "many").mkdir(exist_ok=True)
+        picture = Image.fromarray(chance.integers(0, 256, (30, 30, 3), dtype=np.uint8))
+        picture.save(tmp_path / "many" / f"{number}.png")
+    eyes = ("--encoder", tmp_path / "own", "--images", tmp_path / "many", "--layer", -1, "--evalset", "none")
+    done = swap(cli, parents / "vlm", *eyes, "--out", tmp_path / "out", "--json")
+    assert done.status == 0, done.err
+    alignment = json.loads(done.out)["alignment"]
+    assert alignment["relative_error"] < 1e-3 and alignment["cosine"] > 0.999
+    assert alignment["activation"] == "gelu" and alignment["layers"] == [-1]
+
+
+def test_an_encoder_without_a_map_is_refused(tmp_path: Path) -> None:
+    config = transformers.ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1])
+    folder = write_encoder(tmp_path, config, SQUARE)
+    with pytest.raises(CheckpointError) as caught:
+        load_encoder(folder, torch.float32, CPU)
+    assert f"{folder}: this encoder gives no map of features that a LLaVA can take" in str(caught.value)
+    assert "wanted (1, tokens, width)" in str(caught.value)
+    assert "hint: give a vision transformer (CLIP, SigLIP, DINO, ViT, AIM ...)" in str(caught.value)
+
+
+def test_a_vlm_is_no_encoder(parents: Path) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        load_encoder(parents / "vlm", torch.float32, CPU)
+    assert "tensors of its vision tower are missing" in str(caught.value) and "--donor" in str(caught.value)
+
+
+def test_what_is_no_encoder_at_all_is_told(cli: "Cli", parents: Path, images: Path, tmp_path: Path) -> None:
+    done = swap(cli, parents / "vlm", "--encoder", parents / "ja-llm", "--images", images, "--out", tmp_path / "out")
+    assert done.status == 1
+    assert f"error: {parents / 'ja-llm'}: transformers does not load it as a vision encoder" in done.err
+    assert "hint: --encoder wants a folder or hub id with config.json" in done.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_is_no_vlm_is_told(cli: "Cli", parents: Path, images: Path, tmp_path: Path) -> None:
+    encoder = write_encoder(tmp_path / "encoder", ENCODERS["siglip"][0](), SQUARE)
+    done = swap(cli, parents / "ja-llm", "--encoder", encoder, "--images", images, "--out", tmp_path / "out")
+    assert done.status == 1
+    assert f"error: {parents / 'ja-llm'} is no vision-language model: it has no vision tower" in done.err
+
+
+def test_pictures_are_needed_for_an_encoder(cli: "Cli", parents: Path, tmp_path: Path) -> None:
+    done = swap(cli, parents / "vlm", "--encoder", parents / "vlm", "--out", tmp_path / "out")
+    assert (done.status, done.message) == (
+        1, "error: --encoder and --images go together\nhint: --images is a folder of unlabelled pictures",
+    )  # fmt: skip
+    (tmp_path / "empty").mkdir()
+    eyes = ("--encoder", parents / "vlm", "--images", tmp_path / "empty")
+    done = swap(cli, parents / "vlm", *eyes, "--out", tmp_path / "out")
+    assert done.status == 1 and f"error: too few pictures in {tmp_path / 'empty'}: none" in done.err
+
+
+def test_a_swap_that_loses_too_much_writes_nothing_unless_it_is_forced(
+    cli: "Cli", images: Path, tmp_path: Path
+) -> None:
+    """The demo's VLM tells in English what it sees; eyes of random weights, fitted to noise, tell it nothing."""
+    vlm = Path(__file__).parents[2] / "recipes/demo-parents/vlm"
+    encoder = write_encoder(tmp_path / "encoder", ENCODERS["siglip"][0](), SQUARE)
+    eyes = ("--encoder", encoder, "--images", images, "--out", tmp_path / "out")
+    asked = ("--evalset", "ja-scenes:held_out_english", "--samples", 8)
+    before = sorted(tmp_path.iterdir())
+    done = swap(cli, vlm, *eyes, *asked)
+    assert done.status == 1
+    assert "error: the new eyes lose " in done.err and "at most 15% may be lost; nothing was written" in done.err
+    assert "alignment on 3 held-out pictures: relative error" in done.err
+    assert "warning: the evalset's pictures are unlike those of --images: relative error" in done.err
+    assert sorted(tmp_path.iterdir()) == before
+    done = swap(cli, vlm, *eyes, *asked, "--force")
+    assert done.status == 0 and "the new eyes keep" in done.out
+
+
+def test_the_new_model_can_be_a_parent(cli: "Cli", parents: Path, images: Path, tmp_path: Path) -> None:
+    shutil.copytree(parents, tmp_path / "parents")
+    encoder = write_encoder(tmp_path / "encoder", ENCODERS["siglip"][0](), SQUARE)
+    eyes = ("--encoder", encoder, "--images", images, "--evalset", "none")
+    done = swap(cli, parents / "vlm", *eyes, "--out", tmp_path / "parents" / "new")
+    assert done.status == 0, done.err
+    few = ["search.evaluations=1", "search.grid=0", "evalset.finals=", "parents.vlm=new"]
+    overrides = [word for text in few for word in ("--set", text)]
+    done = cli.run("evolve", tmp_path / "parents" / "recipe.yaml", "--run", tmp_path / "run", *overrides)
+    assert done.status == 0, done.err
