@@ -12,6 +12,8 @@ from PIL import Image
 from tests.evalsets.conftest import picture
 from vlmmerge.errors import EvalsetError
 from vlmmerge.evalsets import describe, find_evalsets, find_split, load, origin
+from vlmmerge.evalsets.split import USUAL_METRICS
+from vlmmerge.score.defaults import DEFAULT_OBJECTIVES
 
 SPLITS = [
     (name, split)
@@ -71,11 +73,18 @@ def test_describing_gives_plain_values_with_source_and_licence() -> None:
     assert (scenes["where"], scenes["kind"], scenes["licence"]) == ("bundled", "captions", "CC0-1.0")
     files = {file.stat().st_size for file in find_evalsets()["ja-scenes"].folder.glob("*.parquet")}
     assert scenes["num_bytes"] == sum(files)
-    assert scenes["splits"]["search_questions"]["metrics"] == ["rouge_l", "exact", "chrf"]
+    assert scenes["splits"]["search_questions"]["metrics"] == ["contains", "exact", "rouge_l", "chrf"]
     assert (jmmmu["where"], jmmmu["kind"], jmmmu["num_bytes"]) == ("on the hub", "choices", None)
     assert "card_text" not in scenes
     fetch = {name: evalset["splits"]["held_out"]["fetch"] for name, evalset in described.items()}
     assert fetch["ja-scenes"] is None and fetch["mecha-ja"] == "hf download --repo-type dataset llm-jp/MECHA-ja"
+
+
+def test_answers_are_headed_by_what_a_search_makes_higher_by_default() -> None:
+    """Questions were headed by ROUGE-L, in which です alone beats an honest sentence on ja-scenes."""
+    assert {kind: [metrics[0]] for kind, metrics in USUAL_METRICS.items()} == {
+        kind: list(objective) for kind, objective in DEFAULT_OBJECTIVES.items()
+    }
 
 
 def test_describing_one_set_gives_its_card() -> None:

@@ -6,10 +6,10 @@ from typing import Any, Literal, get_args
 Kind = Literal["captions", "questions", "choices"]
 AnswerForm = Literal["text", "letter", "index"]
 
-# The usual metrics of a kind, the headline first.
+# The usual metrics of a kind, the headline first; that is what a search makes higher by default (`score/defaults.py`).
 USUAL_METRICS: dict[Kind, tuple[str, ...]] = {
     "captions": ("cider", "rouge_l", "chrf"),
-    "questions": ("rouge_l", "exact", "chrf"),
+    "questions": ("contains", "exact", "rouge_l", "chrf"),
     "choices": ("choice",),
 }
 CHOICE_PROMPTS = {
