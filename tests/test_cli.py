@@ -467,6 +467,14 @@ def test_wrong_usage_is_exit_2(cli: "Cli", arguments: list[str]) -> None:
     assert done.status == 2 and done.out == "" and done.err.startswith("usage: vlmmerge")
 
 
+def test_a_reader_that_reads_no_further_is_no_traceback() -> None:
+    command = [sys.executable, "-m", "vlmmerge.cli", "evalsets", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()  # as `head` does
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
+
+
 def test_help_imports_neither_torch_nor_transformers() -> None:
     """They take seconds; `--help` answers at once."""
     code = (

@@ -37,9 +37,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"interrupted{_how_to_go_on(parsed)}", file=sys.stderr)
         return INTERRUPTED
-    if parsed.json:
-        print(json.dumps(result, ensure_ascii=False))
+    if parsed.json and not _print_json(result):
+        return 1
     return int(parsed.command == "inspect" and result["grade"] == "will fail")
+
+
+def _print_json(result: Any) -> bool:
+    """Print one object; False where nobody reads on, such as `head`."""
+    try:
+        print(json.dumps(result, ensure_ascii=False), flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes stdout once more as it ends
+        return False
+    return True
 
 
 def run_inspect(parsed: argparse.Namespace) -> Any:
