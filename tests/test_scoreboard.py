@@ -6,7 +6,7 @@ from vlmmerge.compare import Answered, compare
 from vlmmerge.evalsets import Sample
 from vlmmerge.exam import make_targets
 from vlmmerge.score import prepare
-from vlmmerge.scoreboard import show_comparison, show_guards, show_retention
+from vlmmerge.scoreboard import show_comparison, show_guards, show_retention, show_worst
 
 SAMPLES = [Sample(f"bus-{number}", (), "何？", ("赤いバスです。", "バス")) for number in range(4)]
 ANSWERS = {
@@ -74,3 +74,14 @@ def test_a_run_tells_what_each_blend_has_kept_of_the_vlms_own_language(capsys: p
     assert "-4.22" in best and "-5.63 to -2.85" in best and "-" not in parent
     show_retention([{"name": "best"}])
     assert capsys.readouterr().out == "", "without a retention nothing is told"
+
+
+def test_an_answer_that_is_fully_right_is_not_among_the_worst(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        {"id": name, "question": "何？", "references": ["犬"], "answer": said, "scores": {"exact": value}}
+        for name, said, value in (("right", "犬", 100.0), ("wrong", "猫", 0.0))
+    ]
+    scores = {"exact": {}}
+    show_worst({"models": {"it": {"scores": scores, "answers": rows}, "all": {"scores": scores, "answers": rows[:1]}}})
+    told = capsys.readouterr().out
+    assert "wrong" in told and "right" not in told and "all: worst answers" not in told

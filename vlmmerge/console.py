@@ -113,7 +113,7 @@ def watch_swap() -> "SwapWatcher":
     from vlmmerge.backbone.swap import Watcher as SwapWatcher
 
     def pass_through(things: Sequence[Any], label: str) -> Iterable[Any]:
-        return track(things, label, transient=True, console=ERR)
+        return track(things, label, transient=True, console=ERR, disable=not ERR.is_terminal)
 
     return SwapWatcher(warn, pass_through, watch_bytes)
 

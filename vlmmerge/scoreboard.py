@@ -103,18 +103,22 @@ def show_swap(told: Mapping[str, Any]) -> None:
 
 
 def show_worst(result: Mapping[str, Any]) -> None:
-    """Each model's worst answers by the first metric."""
+    """Each model's worst answers by the first metric; none that is fully right."""
     for name, model in result["models"].items():
         metric = next(iter(model["scores"]))
-        table = Table(
-            title=f"{escape(name)}: worst answers by {metric}", title_justify="left", box=SIMPLE_HEAD, show_lines=True
-        )
-        for column in ("sample", "question", "reference", "answer", metric):
-            table.add_column(column, overflow="fold", justify="right" if column == metric else "left")
-        for row in worst(model["answers"], metric, NUM_WORST):
-            texts = (row["id"], row["question"], row["references"][0], row["answer"])
-            table.add_row(*(escape(shorten(text)) for text in texts), f"{row['scores'][metric]:.2f}")
-        OUT.print(table)
+        found = worst(model["answers"], metric, NUM_WORST)
+        if rows := [row for row in found if row["scores"][metric] != METRICS[metric].best]:
+            OUT.print(_table_of_worst(f"{escape(name)}: worst answers by {metric}", metric, rows))
+
+
+def _table_of_worst(title: str, metric: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, show_lines=True)
+    for column in ("sample", "question", "reference", "answer", metric):
+        table.add_column(column, overflow="fold", justify="right" if column == metric else "left")
+    for row in rows:
+        texts = (row["id"], row["question"], row["references"][0], row["answer"])
+        table.add_row(*(escape(shorten(text)) for text in texts), f"{row['scores'][metric]:.2f}")
+    return table
 
 
 def show_guards(rows: Sequence[Mapping[str, Any]]) -> None:

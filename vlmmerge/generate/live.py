@@ -112,7 +112,8 @@ class LiveVlm:
     def _try_prepare(self, samples: Sequence[Sample], label: str, settings: Generate) -> list[Prompt | VlmMergeError]:
         check_template(self.processor, samples, settings, self.folder)
         known: dict[tuple[bytes, ...], Seen] = {}
-        shown = track(samples, label, transient=True, console=Console(stderr=True)) if label else samples
+        console = Console(stderr=True)
+        shown = track(samples, label, transient=True, console=console, disable=not label or not console.is_terminal)
         try:
             return [self._prepare_one(sample, known, settings) for sample in shown]
         finally:
