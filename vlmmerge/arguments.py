@@ -112,10 +112,12 @@ def add_swap_vision(commands: Any) -> None:
     swap.add_argument("--images", type=Path, metavar="DIR", help="with --encoder: a folder of unlabelled pictures")
     swap.add_argument("--out", type=Path, required=True, metavar="DIR")
     swap.add_argument("--pictures", type=at_least_1, default=2000, metavar="N", help="use at most N (default: 2000)")
-    grid = "as many tokens as the encoder gives, or as the old eyes gave (default: new)"
-    swap.add_argument("--grid", choices=["new", "old"], default="new", help=grid)
+    grid = "as many tokens as the encoder gives, or as the old eyes gave (default: old)"
+    swap.add_argument("--grid", choices=["new", "old"], default="old", help=grid)
     layer = "take features of layer N (-1: the last); repeat for several (default: what serves best)"
     swap.add_argument("--layer", type=int, action="append", metavar="N", help=layer)
+    fit = "stop at the closed form, or fit a two-layer projector further (default: closed)"
+    swap.add_argument("--fit", choices=["closed", "two-layer"], default="closed", help=fit)
     evalset = "what old and new eyes are scored on, or `none` (default: ja-scenes)"
     swap.add_argument("--evalset", default="ja-scenes", metavar="NAME[:SPLIT]", help=evalset)
     swap.add_argument("--samples", type=at_least_1, metavar="N", help="the first N samples only")

@@ -261,7 +261,8 @@ def run_swap_vision(parsed: argparse.Namespace) -> Any:
         told = swap_donor(model, parsed.donor, parsed.out, gate, watcher)
     else:
         layers = tuple(parsed.layer) if parsed.layer else None
-        refit = Refit(parsed.encoder, parsed.images, parsed.pictures, parsed.grid == "old", layers)
+        is_old, has_polish = parsed.grid == "old", parsed.fit == "two-layer"
+        refit = Refit(parsed.encoder, parsed.images, parsed.pictures, is_old, layers, has_polish)
         told = swap_encoder(model, refit, parsed.out, gate, watcher)
     if not parsed.json:
         show_swap(told)

@@ -83,18 +83,16 @@ def bent_projector(hidden: Fit, activation: str, train: Pairs, held_out: Pairs) 
 
 
 @torch.no_grad()
-def shifted_projector(linear: Projector, activation: str, train: Pairs) -> Projector:
-    """A linear projector with an activation that changes nothing to speak of: a place to begin a fit at.
+def curved_projector(linear: Projector, activation: str, train: Pairs, held_out: Pairs) -> Projector:
+    """A place to begin a fit at where only a linear projector is known: its outputs, where the activation is curved.
 
-    The first layer's outputs are shifted far to where activations such as GELU are straight; the second shifts back.
+    They are scaled to a spread of 1 and a mean of 1, go through the activation, and a ridge regression comes back.
     """
-    outputs, inputs = linear.linear_1.weight.shape
-    shift = 6.0 - linear.linear_1(train[0][:ROWS_AT_ONCE]).min()
-    projector = Projector(inputs, outputs, activation)
-    projector.load_state_dict(linear.state_dict())
-    projector.linear_1.bias.add_(shift)
-    projector.linear_2.bias.sub_(shift)
-    return projector
+    said = linear(train[0][:ROWS_AT_ONCE])
+    spread, mean = said.std(0).clamp(min=1e-6), said.mean(0)
+    weight = linear.linear_1.weight / spread[:, None]
+    bias = (linear.linear_1.bias - mean) / spread + 1
+    return bent_projector(Fit(weight, bias, penalty=0.0, error=0.0), activation, train, held_out)
 
 
 @torch.inference_mode()

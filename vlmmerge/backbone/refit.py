@@ -10,6 +10,7 @@ from itertools import chain, islice
 from pathlib import Path
 
 import torch
+from PIL import ImageOps
 from PIL.Image import Image
 from torch import Tensor
 
@@ -22,6 +23,7 @@ from vlmmerge.backbone.targets import OldEyes
 
 AT_ONCE = 16  # pictures
 ROOM = 2**30  # bytes of rows that are kept
+WIDEST = 4096  # inputs that are tried unasked: their sums are taken apart in a minute or so
 
 Layers = tuple[int, ...]  # as hidden states are counted: -1 is the last
 
@@ -74,13 +76,11 @@ def fit_closed(
         layers: Whose features are taken; None for those of `candidates` that serve held-out pictures best.
         watch: Passes files through, and shows how far it is.
     """
-    tried = [layers] if layers else candidates(encoder.num_layers)
+    tried = [layers] if layers else candidates(encoder.num_layers, encoder.width)
     union = tuple(dict.fromkeys(chain.from_iterable(tried)))
-    room = ROOM // max(1, len(pictures.train) + len(pictures.held_out))
-    train, held_out = (
-        look_at(old, encoder, (read_square(file) for file in watch(files, label)), union, room)
-        for files, label in ((pictures.train, "looking"), (pictures.held_out, "held-out pictures"))
-    )
+    room = ROOM // (2 * len(pictures.train) + len(pictures.held_out))
+    train = look_at(old, encoder, with_mirrored(map(read_square, watch(pictures.train, "looking"))), union, room)
+    held_out = look_at(old, encoder, map(read_square, watch(pictures.held_out, "held-out pictures")), union, room)
 
     def fit_to(outputs: slice, each: Layers) -> Fit:
         inputs = columns(union, each, encoder.width)
@@ -98,13 +98,17 @@ def fit_closed(
     return Closed(best, nearest, fits[best].penalty, rows[0], rows[1], centre)
 
 
-def candidates(num_layers: int) -> list[Layers]:
-    """Which layers are tried: the last, the last but one, and the last beside one halfway.
+def candidates(num_layers: int, width: int) -> list[Layers]:
+    """Which layers are tried: the last, the last but one, the last beside one halfway; of narrow ones four, too.
 
-    >>> candidates(24)
-    [(-1,), (-2,), (-1, -13)]
+    >>> candidates(24, 1024), candidates(4, 4096)
+    ([(-1,), (-2,), (-1, -13), (-1, -7, -13, -19)], [(-1,), (-2,), (-1, -3)])
     """
-    return [(-1,), (-2,), (-1, -(num_layers // 2 + 1))] if num_layers > 1 else [(-1,)]
+    if num_layers == 1:
+        return [(-1,)]
+    four = tuple(-1 - num_layers * quarter // 4 for quarter in range(4))
+    wide = [four] if len(set(four)) == 4 and 4 * width <= WIDEST else []
+    return [(-1,), (-2,), (-1, -(num_layers // 2 + 1)), *wide]
 
 
 def look_at(old: OldEyes, encoder: Encoder, squares: Iterable[Image], layers: Layers, room: int) -> Looked:
@@ -127,6 +131,13 @@ def look_at(old: OldEyes, encoder: Encoder, squares: Iterable[Image], layers: La
         kept.append((x.flatten(0, 1).cpu()[some], y.flatten(0, 1).cpu()[some]))
     assert sums is not None, "there is a picture"
     return Looked(sums, (torch.cat([x for x, _ in kept]), torch.cat([y for _, y in kept])))
+
+
+def with_mirrored(squares: Iterable[Image]) -> Iterator[Image]:
+    """Each picture, and what a mirror shows of it: the old eyes tell what is right for that, too."""
+    for picture in squares:
+        yield picture
+        yield ImageOps.mirror(picture)
 
 
 def pairs_of(old: OldEyes, encoder: Encoder, squares: Iterable[Image], layers: Layers) -> Iterator[Pairs]:

@@ -21,7 +21,8 @@ from vlmmerge.backbone.encoder import Encoder, load_encoder
 from vlmmerge.backbone.folder import check_language_tower, make_llava, make_processor, write_llava
 from vlmmerge.backbone.gate import Gate, check_gate, compare_eyes, pass_gate
 from vlmmerge.backbone.pictures import Pictures, find_pictures, square
-from vlmmerge.backbone.projector import Alignment, Projector, measure
+from vlmmerge.backbone.polish import polish
+from vlmmerge.backbone.projector import Alignment, Projector, curved_projector, measure
 from vlmmerge.backbone.refit import Closed, Layers, fit_closed, pairs_of
 from vlmmerge.backbone.targets import OldEyes
 from vlmmerge.checkpoint import Checkpoint, open_checkpoint
@@ -65,13 +66,15 @@ class Refit:
         most: How many are used at most.
         keeps_grid: Whether the map has as many tokens as the old eyes' had, and not the encoder's own number.
         layers: Whose features are taken; None for those that serve best.
+        has_polish: Whether the projector in closed form is fitted further, by gradient.
     """
 
     encoder: str
     images: Path
     most: int
-    keeps_grid: bool = False
+    keeps_grid: bool = True
     layers: Layers | None = None
+    has_polish: bool = False
 
 
 def swap_donor(model: str, donor: str, out: Path, gate: Gate | None, watcher: Watcher) -> dict[str, Any]:
@@ -123,7 +126,7 @@ def swap_encoder(model: str, refit: Refit, out: Path, gate: Gate | None, watcher
     grid = old.grid if refit.keeps_grid else None
     encoder = load_encoder(parents["encoder"].folder, vlm.model.dtype, vlm.device, grid)
     closed = fit_closed(old, encoder, pictures, refit.layers, watcher.track)
-    projector = closed.projector
+    projector = polished(closed, watcher) if refit.has_polish else closed.projector
     alignment = describe_fit(closed, projector, encoder, pictures)
     for text in doubts(alignment, _error_on_evalset(gate, old, encoder, closed, projector)):
         watcher.on_warning(text)
@@ -145,6 +148,15 @@ def swap_encoder(model: str, refit: Refit, out: Path, gate: Gate | None, watcher
         )
         write_told(folder, _without_answers(told), swap_card(parents, about, told, _settings(gate)))
     return told
+
+
+def polished(closed: Closed, watcher: Watcher) -> Projector:
+    """The projector fitted further, with an activation if the closed form has none; never worse than that."""
+    start, train, held_out = closed.projector, closed.train, closed.held_out
+    if start.activation == "linear":
+        start = curved_projector(start, "gelu", train, held_out)
+    fitted = polish(start, train, held_out, closed.centre, watch=watcher.track)
+    return min((closed.projector, fitted), key=lambda each: measure(each, held_out, closed.centre).relative_error)
 
 
 def describe_fit(closed: Closed, projector: Projector, encoder: Encoder, pictures: Pictures) -> dict[str, Any]:
@@ -222,7 +234,7 @@ def _error_on_evalset(
 
 def _command(parents: dict[str, Checkpoint], refit: Refit) -> str:
     layers = "".join(f" --layer {layer}" for layer in refit.layers or ())
-    grid = " --grid old" if refit.keeps_grid else ""
+    grid = ("" if refit.keeps_grid else " --grid new") + (" --fit two-layer" if refit.has_polish else "")
     eyes = f"--encoder {where(parents['encoder'])} --images {refit.images.name} --pictures {refit.most}"
     return f"vlmmerge swap-vision {where(parents['model'])} {eyes}{grid}{layers} --out DIR"
 
