@@ -1,10 +1,11 @@
-"""Train the three demo parents from a seed.
+"""Train the three demo parents, and another pair of eyes, from a seed.
 
-    python tools/train_demo_parents.py --out recipes/demo-parents --work WORK
+    python tools/train_demo_parents.py --out recipes/demo-parents --work WORK [--eyes-only]
 
     base     reads texts about scenes in English, and in Japanese for some colours and shapes only
     ja-llm   base, trained further on Japanese texts and translations into Japanese: no picture, ever
     vlm      base with eyes, trained in LLaVA's two stages on pictures with English captions and questions only
+    eyes     a vision tower of another kind and patch size: it has met no caption, no word, and none of the others
 
 Each stage is kept in the work folder when it is done, and a second call goes on from there.
 """
@@ -41,6 +42,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, proce
 from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import (
+    BaseImageProcessor,
     CLIPImageProcessorPil,
     CLIPVisionConfig,
     CLIPVisionModel,
@@ -50,6 +52,9 @@ from transformers import (
     MistralConfig,
     MistralForCausalLM,
     PreTrainedTokenizerFast,
+    SiglipImageProcessorPil,
+    SiglipVisionConfig,
+    SiglipVisionModel,
 )
 
 SEED = 0
@@ -59,8 +64,9 @@ TRANSLATION_REQUEST = "日本語に訳してください。"
 # The Japanese words that base has met: the rest of Japanese is ja-llm's alone.
 KNOWN_COLOURS = ("red", "blue", "green")
 KNOWN_SHAPES = ("circle", "square")
-IMAGE_SIDE, PATCH_SIDE = 96, 16
-NUM_PATCHES = (IMAGE_SIDE // PATCH_SIDE) ** 2
+IMAGE_SIDE, PATCH_SIDE, OTHER_PATCH_SIDE = 96, 16, 12
+GRID = IMAGE_SIDE // PATCH_SIDE
+NUM_PATCHES = GRID**2
 BATCH = 32
 NUM_PICTURES = 40000
 CHAT_TEMPLATE = (
@@ -82,6 +88,12 @@ TOWER = CLIPVisionConfig(
     hidden_size=128, intermediate_size=320, num_hidden_layers=4, num_attention_heads=4, image_size=IMAGE_SIDE,
     patch_size=PATCH_SIDE, initializer_range=0.05, projection_dim=64,
 )  # fmt: skip
+
+OTHER_EYES = SiglipVisionConfig(
+    hidden_size=128, intermediate_size=320, num_hidden_layers=4, num_attention_heads=4, image_size=IMAGE_SIDE,
+    patch_size=OTHER_PATCH_SIDE, vision_use_head=False,
+)  # fmt: skip
+NUM_OTHER_PICTURES = 20000
 
 Trained = TypeVar("Trained", bound=nn.Module)
 # Where a thing stands that is above, below, left or right of another.
@@ -261,6 +273,10 @@ def make_image_processor() -> CLIPImageProcessorPil:
     )
 
 
+def make_other_image_processor() -> SiglipImageProcessorPil:
+    return SiglipImageProcessorPil(size={"height": IMAGE_SIDE, "width": IMAGE_SIDE})
+
+
 # Training -----------------------------------------------------------------------------------------------------------
 
 
@@ -316,12 +332,11 @@ def train(name: str, loss_of: Callable, trained: list[nn.Module], batches: Itera
 class Pictures:
     """A pool of training scenes and their pixels, drawn once."""
 
-    def __init__(self, number: int, seed: int) -> None:
+    def __init__(self, number: int, seed: int, processor: BaseImageProcessor, grid: int) -> None:
         rng = random.Random(seed)
         self.scenes = [random_scene(rng, "train") for _ in range(number)]
-        processor = make_image_processor()
         placed = [place(scene, rng) for scene in self.scenes]
-        self.patches = torch.stack([patch_labels(*pair) for pair in zip(self.scenes, placed, strict=True)])
+        self.patches = torch.stack([patch_labels(*pair, grid) for pair in zip(self.scenes, placed, strict=True)])
         drawn = (draw(things, rng) for things in tqdm(placed, desc="pictures", mininterval=10))
         self.pixels = torch.stack(
             [processor(picture, return_tensors="pt")["pixel_values"][0].half() for picture in drawn]
@@ -415,26 +430,28 @@ def picture_batches(pictures: Pictures, tokenizer: PreTrainedTokenizerFast, seed
         yield {"pixel_values": pixels, **tokens(tokenizer, examples)}
 
 
-def learn_to_see(tower: CLIPVisionModel, pictures: Pictures) -> None:
+def learn_to_see(
+    tower: CLIPVisionModel | SiglipVisionModel, pictures: Pictures, name: str = "eyes", steps: int = 5000
+) -> None:
     """Teach the eyes to see before there is any language: each patch tells its thing's attributes, number and place."""
     head = nn.Linear(tower.config.hidden_size, sum(map(len, ATTRIBUTES)) + len(ATTRIBUTES))
     sizes = [len(names) + 1 for names in ATTRIBUTES]
 
     def loss_of(batch: PictureBatch) -> Tensor:
         chosen, pixels, _ = batch
-        logits = head(tower(pixel_values=pixels).last_hidden_state[:, 1:]).split(sizes, dim=-1)
         labels = pictures.patches[chosen].long()
+        features = tower(pixel_values=pixels).last_hidden_state[:, -labels.shape[1] :]  # but for a class token
+        logits = head(features).split(sizes, dim=-1)
         losses = [
             nn.functional.cross_entropy(part.flatten(0, 1), labels[..., k].flatten()) for k, part in enumerate(logits)
         ]
         return torch.stack(losses).sum()
 
-    train("eyes", loss_of, [tower, head], pictures.batches(SEED + 10, 2 * BATCH), 5000, 2e-3)
+    train(name, loss_of, [tower, head], pictures.batches(SEED + 10, 2 * BATCH), steps, 2e-3)
 
 
-def patch_labels(scene: Scene, placed: list[Placed]) -> Tensor:
-    """What each patch shows, 0 for nothing: colour, shape, size, number and place of its thing: (patches, 5)."""
-    grid = IMAGE_SIDE // PATCH_SIDE
+def patch_labels(scene: Scene, placed: list[Placed], grid: int) -> Tensor:
+    """What each of grid * grid patches shows, 0 for nothing: its thing's attributes: (patches, 5)."""
     labels = torch.zeros(grid, grid, len(ATTRIBUTES), dtype=torch.uint8)
     for thing, (x, y), radius in placed:
         if isinstance(scene, Group):
@@ -476,6 +493,7 @@ CARDS = {
     "base": ("The ancestor of the demo", "A tiny language model that puts notes into English, and a little Japanese."),
     "ja-llm": ("The Japanese language model of the demo", "`base`, trained on to tell what notes say in Japanese."),
     "vlm": ("The vision-language model of the demo", "`base` with eyes: it tells in English what pictures show."),
+    "eyes": ("Other eyes for the demo", "A vision tower of SigLIP's kind: it knows what patches show, and no word."),
 }
 
 
@@ -489,18 +507,27 @@ def kept(path: Path, model: Trained, learn: Callable[[Trained], None]) -> Traine
     return model
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="where base, ja-llm and vlm are written")
-    parser.add_argument("--work", type=Path, required=True, help="where finished stages are kept")
-    arguments = parser.parse_args()
-    work, out = arguments.work, arguments.out
-    work.mkdir(parents=True, exist_ok=True)
+def make_other_eyes(work: Path, folder: Path) -> None:
+    """Train the other eyes on pictures of their own, and write them with their image processor, in float32."""
+    processor = make_other_image_processor()
+
+    def learn(tower: SiglipVisionModel) -> None:
+        pictures = Pictures(NUM_OTHER_PICTURES, SEED + 20, processor, IMAGE_SIDE // OTHER_PATCH_SIDE)
+        learn_to_see(tower, pictures, "other eyes", steps=3000)
+
+    torch.manual_seed(SEED + 20)
+    kept(work / "other-eyes.pt", SiglipVisionModel(OTHER_EYES), learn).save_pretrained(folder)
+    processor.save_pretrained(folder)
+    write_card(folder, *CARDS["eyes"])
+
+
+def make_parents(work: Path, out: Path) -> None:
+    """Train base, ja-llm and vlm, and write them."""
     tokenizer = make_tokenizer()
     torch.manual_seed(SEED)  # before each new model, so that finished stages do not move the later ones
     base = kept(work / "base.pt", make_base(tokenizer), lambda model: learn_to_read(model, tokenizer))
     japanese = kept(work / "ja.pt", copy.deepcopy(base), lambda model: learn_japanese(model, tokenizer))
-    pictures = Pictures(NUM_PICTURES, SEED + 3)
+    pictures = Pictures(NUM_PICTURES, SEED + 3, make_image_processor(), GRID)
     torch.manual_seed(SEED)
     tower = kept(work / "tower.pt", CLIPVisionModel(TOWER), lambda model: learn_to_see(model, pictures))
     torch.manual_seed(SEED)
@@ -510,8 +537,20 @@ def main() -> None:
     save_language_model(base, tokenizer, out / "base")
     save_language_model(japanese, tokenizer, out / "ja-llm")
     save_vlm(vlm, tokenizer, out / "vlm")
-    for name, (title, text) in CARDS.items():
-        write_card(out / name, title, text)
+    for name in ("base", "ja-llm", "vlm"):
+        write_card(out / name, *CARDS[name])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="where base, ja-llm, vlm and eyes are written")
+    parser.add_argument("--work", type=Path, required=True, help="where finished stages are kept")
+    parser.add_argument("--eyes-only", action="store_true", help="train the other eyes, and leave the parents alone")
+    arguments = parser.parse_args()
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    if not arguments.eyes_only:
+        make_parents(arguments.work, arguments.out)
+    make_other_eyes(arguments.work, arguments.out / "eyes")
 
 
 if __name__ == "__main__":
