@@ -508,7 +508,7 @@ def kept(path: Path, model: Trained, learn: Callable[[Trained], None]) -> Traine
 
 
 def make_other_eyes(work: Path, folder: Path) -> None:
-    """Train the other eyes on pictures of their own, and write them with their image processor, in float32."""
+    """Train the other eyes on pictures of their own, and write them with their image processor, in bfloat16."""
     processor = make_other_image_processor()
 
     def learn(tower: SiglipVisionModel) -> None:
@@ -516,7 +516,7 @@ def make_other_eyes(work: Path, folder: Path) -> None:
         learn_to_see(tower, pictures, "other eyes", steps=3000)
 
     torch.manual_seed(SEED + 20)
-    kept(work / "other-eyes.pt", SiglipVisionModel(OTHER_EYES), learn).save_pretrained(folder)
+    kept(work / "other-eyes.pt", SiglipVisionModel(OTHER_EYES), learn).bfloat16().save_pretrained(folder)
     processor.save_pretrained(folder)
     write_card(folder, *CARDS["eyes"])
 

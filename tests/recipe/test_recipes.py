@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from vlmmerge.estimate import describe_plan
 from vlmmerge.evalsets import find_evalsets
@@ -25,10 +26,10 @@ def test_a_recipe_names_its_command_and_what_it_needs(path: Path) -> None:
 def test_a_recipe_is_whole_and_its_cost_can_be_told_offline(path: Path) -> None:
     """The parents are the demo's: what is tried is all else."""
     splits = {name: list(evalset.splits) for name, evalset in find_evalsets().items()}
-    recipe = load_recipe(path, [], lambda r: missing_for_evolve(r) + check_names(r, METRICS, splits))
-    (llm,) = recipe.parents.llms
+    (llm,) = yaml.safe_load(path.read_text(encoding="utf-8"))["parents"]["llms"]
     demo = {"vlm": "vlm", "base": "base", f"llms.{llm}": "ja-llm"}
     parents = [f"parents.{key}={FOLDER / 'demo-parents' / folder}" for key, folder in demo.items()]
+    load_recipe(path, parents, lambda r: missing_for_evolve(r) + check_names(r, METRICS, splits))
     described = describe_plan(make_plan(load_recipe(path, [*parents, "blend.depth=per_layer"])))
     assert "candidates" in described["search"] and described["memory"].endswith("GiB of weights")
     assert described["time"].startswith("about ")
