@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor, CLIPImageProcessorPil, SiglipImageProcessorPil
 
 from vlmmerge.backbone.encoder import load_encoder
-from vlmmerge.errors import CheckpointError
+from vlmmerge.errors import CheckpointError, VlmMergeError
 
 if TYPE_CHECKING:
     from conftest import Cli
@@ -134,6 +134,17 @@ def test_a_models_own_eyes_are_fitted_without_error(cli: "Cli", parents: Path, i
     alignment = json.loads(done.out)["alignment"]
     assert alignment["relative_error"] < 1e-3 and alignment["cosine"] > 0.999
     assert alignment["activation"] == "gelu" and alignment["layers"] == [-1]
+
+
+def test_a_layer_that_is_not_there_is_told(tmp_path: Path) -> None:
+    encoder = load_encoder(write_encoder(tmp_path, ENCODERS["siglip"][0](), SQUARE), torch.float32, CPU)
+    encoder.check_layers((-4, -1, 0, 3))
+    for layer in (-5, 4):
+        with pytest.raises(VlmMergeError) as caught:
+            encoder.check_layers((layer,))
+        assert str(caught.value) == (
+            f"this encoder has no layer {layer}\nhint: --layer takes 0 to 3, or -1 to -4 from the last one"
+        )
 
 
 def test_an_encoder_without_a_map_is_refused(tmp_path: Path) -> None:

@@ -46,6 +46,17 @@ class Encoder:
     num_layers: int
     width: int
 
+    def check_layers(self, layers: Sequence[int]) -> None:
+        """Check that there are such layers: 0 is the embeddings, -1 the last layer.
+
+        Raises:
+            VlmMergeError: There is one missing.
+        """
+        for layer in layers:
+            if not -self.num_layers - 1 <= layer <= self.num_layers:
+                ends = f"0 to {self.num_layers}, or -1 to {-self.num_layers - 1} from the last one"
+                raise VlmMergeError(f"this encoder has no layer {layer}", hint=f"--layer takes {ends}")
+
     @property
     def drops_first(self) -> bool:
         """Whether the first token is left out, as LLaVA leaves out a class token."""

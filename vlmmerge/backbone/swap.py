@@ -125,6 +125,7 @@ def swap_encoder(model: str, refit: Refit, out: Path, gate: Gate | None, watcher
     old = OldEyes(vlm)
     grid = old.grid if refit.keeps_grid else None
     encoder = load_encoder(parents["encoder"].folder, vlm.model.dtype, vlm.device, grid)
+    encoder.check_layers(refit.layers or ())
     closed = fit_closed(old, encoder, pictures, refit.layers, watcher.track)
     projector = polished(closed, watcher) if refit.has_polish else closed.projector
     alignment = describe_fit(closed, projector, encoder, pictures)
