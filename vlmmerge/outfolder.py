@@ -34,7 +34,7 @@ def written_whole(out: Path, marker: str, num_bytes: int) -> Iterator[Path]:
     """
     out = out.resolve()
     part, old = out.with_name(f".{out.name}.part"), out.with_name(f".{out.name}.old")
-    _check_replaceable(out, marker)
+    check_replaceable(out, marker)
     try:
         with _locked(part, out):
             try:
@@ -53,7 +53,16 @@ def written_whole(out: Path, marker: str, num_bytes: int) -> Iterator[Path]:
         raise RunError(f"cannot write {out}: {reason}", hint="make room, or choose another --out") from None
 
 
-def _check_replaceable(out: Path, marker: str) -> None:
+def check_replaceable(out: Path, marker: str) -> None:
+    """Check that a folder may be written, or written over: worth knowing before long work.
+
+    Args:
+        out: The folder that is to appear.
+        marker: A file that only such folders have.
+
+    Raises:
+        RunError: There is a file, or a folder with something else in it.
+    """
     if out.exists() and not out.is_dir():
         raise RunError(f"{out} is a file, wanted a folder", hint="choose another --out")
     if out.exists() and not (out / marker).exists() and any(out.iterdir()):

@@ -112,3 +112,11 @@ def test_an_interrupted_swap_leaves_nothing_behind(cli: "Cli", with_donor: Path,
     done = cli.wait()
     assert done.status == 130, done.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_in_the_way_is_told_before_the_donor_is_opened(cli: "Cli", parents: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    done = cli.run("swap-vision", parents / "vlm", "--donor", "nowhere/donor", "--out", tmp_path)
+    message = f"error: {tmp_path} is not empty and no export of vlmmerge\nhint: choose another --out"
+    assert (done.status, done.message) == (1, message)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]

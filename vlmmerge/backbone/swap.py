@@ -31,7 +31,7 @@ from vlmmerge.evalsets import load
 from vlmmerge.evalsets.pictures import read_images
 from vlmmerge.export.folder import PROVENANCE, num_bytes_needed, num_bytes_written, write_told
 from vlmmerge.generate import LiveVlm
-from vlmmerge.outfolder import written_whole
+from vlmmerge.outfolder import check_replaceable, written_whole
 from vlmmerge.recipe import Generate
 
 Watched = TypeVar("Watched")
@@ -92,6 +92,7 @@ def swap_donor(model: str, donor: str, out: Path, gate: Gate | None, watcher: Wa
     Raises:
         VlmMergeError: Anything does not fit, or the gate refuses; then nothing is written.
     """
+    check_replaceable(out, PROVENANCE)
     check_gate(gate)
     for name in (model, donor):
         check_vlm(open_checkpoint(name), name)
@@ -114,6 +115,7 @@ def swap_encoder(model: str, refit: Refit, out: Path, gate: Gate | None, watcher
 
     Args and Returns and Raises: As `swap_donor`.
     """
+    check_replaceable(out, PROVENANCE)
     check_gate(gate)
     parents = {"model": open_checkpoint(model), "encoder": open_checkpoint(refit.encoder)}
     check_vlm(parents["model"], model)
