@@ -5,7 +5,6 @@ byte for byte the same.
 """
 
 import argparse
-import hashlib
 import io
 import json
 import random
@@ -13,12 +12,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 from documents import fonts
 from documents.kinds import KINDS
 from documents.words import accepted, numbered
 from PIL import Image
+from split_files import write_split
 
 from vlmmerge.score import document_frequency
 
@@ -26,7 +25,6 @@ SEED = 20261123
 SPLITS = ("search", "held_out")
 PER_KIND = 8  # pictures of a kind in a split
 NUM_DOCUMENTS = 2000
-REQUEST = "画像を説明してください。"
 CARD = Path(__file__).parent / "ja_documents_card.md"
 
 
@@ -120,23 +118,6 @@ def difference_hash(encoded: bytes) -> np.ndarray:
     small = Image.open(io.BytesIO(encoded)).convert("L").resize((33, 32), Image.Resampling.BOX)
     pixels = np.asarray(small, dtype=int)
     return (pixels[:, :-1] < pixels[:, 1:]).ravel()
-
-
-def write_split(out: Path, name: str, rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Write one parquet file; the same pictures serve two splits: captions and questions."""
-    file = out / f"{name}.parquet"
-    table = datasets.Dataset.from_list(rows).cast_column("image", datasets.Image(decode=False))
-    table.to_parquet(str(file))
-    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
-    num_questions = sum(len(row["qas"]) for row in rows)
-
-    def split(references: str, question: str | None, num_samples: int) -> dict[str, Any]:
-        return {
-            "file": file.name, "sha256": sha256, "references": references, "question": question,
-            "language": "ja", "num_samples": num_samples,
-        }  # fmt: skip
-
-    return {name: split("captions", REQUEST, len(rows)), f"{name}_questions": split("qas", None, num_questions)}
 
 
 if __name__ == "__main__":

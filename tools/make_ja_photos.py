@@ -13,10 +13,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import datasets
 import yaml
 from packages import Package, PackageError, fetch, read
 from PIL import Image, ImageOps
+from split_files import write_split
 
 from vlmmerge.score import document_frequency
 
@@ -25,8 +25,6 @@ CARD = Path(__file__).with_name("ja_photos_card.md")
 SPLITS = ("search", "held_out")
 MAX_SIDE = 512
 QUALITY = 88
-JAPANESE_REQUEST = "画像を説明してください。"
-ENGLISH_REQUEST = "Describe the picture."
 
 
 def main() -> None:
@@ -116,27 +114,6 @@ def write(
     }
     (out / "manifest.json").write_text(json.dumps(manifest, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
     (out / "README.md").write_text(make_card(pictures, packages, splits), encoding="utf-8")
-
-
-def write_split(out: Path, name: str, rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Write one parquet file; the same pictures serve four splits: captions and questions in both languages."""
-    file = out / f"{name}.parquet"
-    table = datasets.Dataset.from_list(rows).cast_column("image", datasets.Image(decode=False))
-    table.to_parquet(str(file))
-    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
-
-    def split(references: str, question: str | None, language: str, num_samples: int) -> dict[str, Any]:
-        return {
-            "file": file.name, "sha256": sha256, "references": references, "question": question,
-            "language": language, "num_samples": num_samples,
-        }  # fmt: skip
-
-    return {
-        name: split("captions", JAPANESE_REQUEST, "ja", len(rows)),
-        f"{name}_english": split("english_captions", ENGLISH_REQUEST, "en", len(rows)),
-        f"{name}_questions": split("qas", None, "ja", sum(len(row["qas"]) for row in rows)),
-        f"{name}_english_questions": split("english_qas", None, "en", sum(len(row["english_qas"]) for row in rows)),
-    }
 
 
 def make_card(pictures: list[dict[str, Any]], packages: dict[str, Package], splits: dict[str, dict[str, Any]]) -> str:

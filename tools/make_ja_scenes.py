@@ -5,14 +5,12 @@ held-out split are not in the search split either. The document frequencies are 
 """
 
 import argparse
-import hashlib
 import io
 import json
 import random
 from pathlib import Path
 from typing import Any
 
-import datasets
 from scenes import (
     COLOURS,
     SHAPES,
@@ -25,13 +23,12 @@ from scenes import (
     questions,
     random_scene,
 )
+from split_files import write_split
 
 from vlmmerge.score import document_frequency
 
 SEED = 20261123
 SIZES = {"search": 256, "held_out": 512}
-JAPANESE_REQUEST = "画像を説明してください。"
-ENGLISH_REQUEST = "Describe the picture."
 NUM_DOCUMENTS = 4000
 
 
@@ -71,26 +68,6 @@ def make_row(name: str, scene: Scene, rng: random.Random) -> dict[str, Any]:
         "english_captions": english_captions(scene),
         "facts": [thing.japanese() for thing in scene.things],
         "qas": [{"kind": kind, "question": ja[0], "answer": ja[1]} for kind, (_, ja) in asked.items()],
-    }
-
-
-def write_split(out: Path, name: str, rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Write one parquet file; the same pictures serve three splits: captions, English captions, questions."""
-    file = out / f"{name}.parquet"
-    table = datasets.Dataset.from_list(rows).cast_column("image", datasets.Image(decode=False))
-    table.to_parquet(str(file))
-    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
-
-    def split(references: str, question: str | None, language: str, num_samples: int) -> dict[str, Any]:
-        return {
-            "file": file.name, "sha256": sha256, "references": references, "question": question,
-            "language": language, "num_samples": num_samples,
-        }  # fmt: skip
-
-    return {
-        name: split("captions", JAPANESE_REQUEST, "ja", len(rows)),
-        f"{name}_english": split("english_captions", ENGLISH_REQUEST, "en", len(rows)),
-        f"{name}_questions": split("qas", None, "ja", sum(len(row["qas"]) for row in rows)),
     }
 
 
