@@ -27,7 +27,7 @@ from vlmmerge.anatomy.slots import HEAD
 from vlmmerge.anatomy.towers import language_tower, towers
 from vlmmerge.checkpoint import open_checkpoint
 from vlmmerge.errors import CheckpointError, ParentsError
-from vlmmerge.generate.decode import decode
+from vlmmerge.generate.decode import can_join, decode
 from vlmmerge.generate.eyes import eye_tensors, put_eyes
 from vlmmerge.generate.features import Seen, check_takes_features, join, look, make_prompt
 from vlmmerge.generate.shared import can_share, cut_at, find_shared, join_shared
@@ -668,6 +668,7 @@ def of_two_pictures(prompt: dict[str, Tensor]) -> dict[str, Tensor]:
 
 # Windows, running states, or pictures' tokens that attend to later ones.
 WITHOUT_SHARING = {"PaliGemma", "PaliGemma 2", "Gemma 3", "LFM2-VL", "Qwen3.5"}
+WITH_STATES = {"LFM2-VL", "Qwen3.5"}
 DECODING: list[dict[str, Any]] = [{}, {"num_beams": 3, "repetition_penalty": 1.5}]
 
 
@@ -693,19 +694,25 @@ def test_features_computed_once_say_what_the_pictures_say_alone_and_in_a_padded_
         wanted = [cut(plain_tokens(live, each, settings).tolist(), settings["eos_token_id"]) for each in asked]
         assert decoding or len({len(tokens) for tokens in wanted}) > 1, "rows end one after the other"
         blind = put_away_eyes(live)
-        alone = [decode(blind, join([prompt]), settings)[0].tolist() for prompt in prompts]
+        alone = [decode(blind, [join([prompt])], settings)[0].tolist() for prompt in prompts]
         assert [cut(tokens, settings["eos_token_id"]) for tokens in alone] == wanted
-        together = [tokens.tolist() for tokens in decode(blind, join(prompts * 3), settings)]
+        together = [tokens.tolist() for tokens in decode(blind, [join(prompts * 3)], settings)]
         assert [cut(tokens, settings["eos_token_id"]) for tokens in together] == wanted * 3
+        if not decoding and can_join(blind):
+            columns = max(len(each.token_ids) for each in prompts)
+            parts = [join(some, num_columns=columns) for some in (prompts[:1], prompts[1:], prompts * 2)]
+            in_parts = [tokens.tolist() for tokens in decode(blind, parts, settings)]
+            assert [cut(tokens, settings["eos_token_id"]) for tokens in in_parts] == wanted * 3
         if not decoding:
+            assert (family in WITH_STATES) != can_join(blind)
             assert (family not in WITHOUT_SHARING) == can_share(blind, prompts[0], 200)
         if not decoding and family not in WITHOUT_SHARING:
             shared = find_shared(prompts * 3, blind.config.image_token_id)
             assert shared and shared.has_pictures and len(shared.rows) == len(prompts)
-            at_once = decode(blind, join_shared(prompts * 3, shared), settings, shared)
+            at_once = decode(blind, [join_shared(prompts * 3, shared)], settings, shared)
             assert [cut(tokens.tolist(), settings["eos_token_id"]) for tokens in at_once] == wanted * 3
             before = cut_at(prompts, [1] * len(prompts), has_pictures=False)
-            at_once = decode(blind, join_shared(prompts, before), settings, before)
+            at_once = decode(blind, [join_shared(prompts, before)], settings, before)
             assert [cut(tokens.tolist(), settings["eos_token_id"]) for tokens in at_once] == wanted
 
 

@@ -124,6 +124,20 @@ def test_what_many_prompts_begin_with_is_worked_on_once(vlm: LiveVlm, samples: l
     assert find_shared(vlm.prepare(different), vlm.model.config.image_token_id) is None
 
 
+def test_a_batch_is_worked_on_in_parts_of_bounded_size_and_goes_on_as_one(
+    vlm: LiveVlm, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = vlm.prepare(list({sample.images: sample for sample in samples}.values()))
+    wanted = vlm.answer(prompts)
+    longest = max(len(prompt.token_ids) for prompt in prompts)
+    monkeypatch.setattr(answering, "PART_ON_CPU", 2 * longest)
+    with room_for(vlm, 10**6, no_room_on_a_device) as sizes:
+        assert vlm.answer(prompts) == wanted
+    num_parts = -(-len(prompts) // 2)
+    assert num_parts > 1 and sizes[:num_parts] == [2 * longest] * (len(prompts) // 2) + [longest] * (len(prompts) % 2)
+    assert sizes[num_parts] == len(prompts)
+
+
 def test_a_batch_is_filled_as_if_all_its_rows_were_as_long_as_its_longest() -> None:
     sizes = [10, 10, 10, 11, 20, 50]
     assert [fill(sizes, budget) for budget in (1, 29, 30, 43, 44, 99, 100, 299, 300)] == [1, 2, 3, 3, 4, 4, 5, 5, 6]

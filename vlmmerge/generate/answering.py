@@ -15,6 +15,8 @@ from vlmmerge.errors import VlmMergeError
 from vlmmerge.generate.batches import (
     LARGEST,
     LARGEST_ON_CPU,
+    PART,
+    PART_ON_CPU,
     SMALLEST,
     fill,
     find_budget,
@@ -23,7 +25,7 @@ from vlmmerge.generate.batches import (
     remember_budget,
 )
 from vlmmerge.generate.chat import as_answer
-from vlmmerge.generate.decode import EndOneByOne, Stop, decode
+from vlmmerge.generate.decode import EndOneByOne, Stop, can_join, decode
 from vlmmerge.generate.features import Prompt, join
 from vlmmerge.generate.shared import Shared, can_share, find_shared, join_shared
 from vlmmerge.recipe import Generate
@@ -147,10 +149,17 @@ class Answerer:
     @torch.inference_mode()
     def _answer_batch(self, prompts: Sequence[Prompt], changes: dict[str, Any]) -> list[str]:
         shared = self._shared(prompts)
-        batch = join_shared(prompts, shared) if shared else join(prompts)
-        said = decode(self.model, batch, self._arguments(batch["input_ids"].shape[1]) | changes, shared)
+        is_whole = self.settings.beams > 1 or not can_join(self.model)
+        parts = [join_shared(prompts, shared)] if shared else [join(prompts)] if is_whole else self._parts(prompts)
+        said = decode(self.model, parts, self._arguments(parts[0]["input_ids"].shape[1]) | changes, shared)
         texts = self.tokenizer.batch_decode(said, skip_special_tokens=True)
         return [as_answer(text, self.settings) for text in texts]
+
+    def _parts(self, prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
+        """A batch in parts, whose prompts are worked on one part after the other: none needs much memory at once."""
+        longest = max(len(prompt.token_ids) for prompt in prompts)
+        rows = max(1, (PART_ON_CPU if self.model.device.type == "cpu" else PART) // longest)
+        return [join(prompts[start : start + rows], num_columns=longest) for start in range(0, len(prompts), rows)]
 
     def _shared(self, prompts: Sequence[Prompt]) -> Shared | None:
         num_tokens = 2 * max(map(self._size, prompts))  # one part of each of two prompts may be all of it

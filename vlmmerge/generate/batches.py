@@ -14,6 +14,9 @@ SMALLEST = 2**11
 # More rows than these make nothing faster: on a CPU a few thousand tokens fill the cores, and its memory gives no
 # warning before it is full.
 LARGEST, LARGEST_ON_CPU = 2**20, 2**15
+# Prompts are worked on in parts of so many tokens: enough to be busy with, and what lies between two layers stays small
+# (on a CPU about as large as its caches).
+PART, PART_ON_CPU = 2**14, 2**11
 WORTH = 1.05  # a budget twice as large must be so much faster
 PATIENCE = 2  # doublings without that, in a row, end the search: one may be noise
 LONGEST_TRIAL = 10.0  # seconds; a machine that needs so long has enough to do

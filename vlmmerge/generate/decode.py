@@ -3,7 +3,7 @@
 Knows what a model and its `generate` take. Does not know texts, pictures, nor a model family's name.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,26 +54,51 @@ class EndOneByOne:
         return torch.arange(len(input_ids), device=input_ids.device) >= num_left
 
 
+@dataclass
+class Begun:
+    """Rows whose prompts a model has worked on: what its loop goes on from.
+
+    Args:
+        input_ids: (rows, length).
+        logits: Of the next token: (rows, 1, vocabulary).
+        model_kwargs: Of rows and tokens, the cache among them.
+        logits_processor, stopping_criteria: As transformers prepared them; for all rows the same.
+    """
+
+    input_ids: Tensor
+    logits: Tensor
+    model_kwargs: dict[str, Any]
+    logits_processor: Any
+    stopping_criteria: Callable[[Tensor, Any], Tensor]
+
+
 def decode(
-    model: Any, batch: Mapping[str, Any], arguments: Mapping[str, Any], shared: Shared | None = None
+    model: Any, parts: Sequence[Mapping[str, Any]], arguments: Mapping[str, Any], shared: Shared | None = None
 ) -> list[Tensor]:
     """Let a model go on from a batch, without sampling.
 
     Args:
         model: Takes precomputed features.
-        batch: As `features.join` makes it: (rows, longest), padded on the left.
+        parts: The batch, as `features.join` makes it: (rows, longest), padded on the left. Several parts of as many
+            columns are worked on one after the other, and go on together; with `num_beams` 1 only.
         arguments: Of `generate`, which these are passed to; with `num_beams` 1 rows that are done leave the batch.
-        shared: How the batch was cut, if it was; for `num_beams` 1 only.
+        shared: How the batch, one part, was cut, if it was; for `num_beams` 1 only.
 
     Returns:
         Each row's new tokens, (length,), the one that ended it among them; the padding after that may be there, too.
     """
-    greedy = {"custom_generate": decode_greedily, "shared": shared} if arguments.get("num_beams", 1) == 1 else {}
-    sequences = model.generate(**batch, **arguments, **greedy, do_sample=False)
-    return [row[batch["input_ids"].shape[1] :] for row in sequences]
+    if arguments.get("num_beams", 1) == 1:
+        custom = {"custom_generate": begin, "shared": shared}
+        sequences = decode_greedily(
+            model, join_begun([model.generate(**part, **arguments, **custom, do_sample=False) for part in parts])
+        )
+    else:
+        (batch,) = parts
+        sequences = model.generate(**batch, **arguments, do_sample=False)
+    return [row[parts[0]["input_ids"].shape[1] :] for row in sequences]
 
 
-def decode_greedily(
+def begin(
     model: Any,
     input_ids: Tensor,
     logits_processor: Any,
@@ -82,31 +107,77 @@ def decode_greedily(
     synced_gpus: bool = False,
     shared: Shared | None = None,
     **model_kwargs: Any,
-) -> list[Tensor]:
-    """Choose the likeliest token again and again; a row that is done leaves the batch.
-
-    The loop of transformers' `generate`, which calls it with all that it prepared (`custom_generate`). There, rows that
-    are done are computed to the end of the longest.
-
-    Returns:
-        Each row's tokens, the prompt's first.
-    """
+) -> Begun:
+    """Work on the prompts: transformers' `generate` calls it with all that it prepared (`custom_generate`)."""
     for processor in logits_processor:
         if isinstance(getattr(processor, "prompt_ignore_length", None), Tensor):
             processor.prompt_ignore_length = None  # of rows that may leave; and padding says nothing new (`join`)
-    done: list[Tensor] = [input_ids[:0]] * len(input_ids)
-    rows = torch.arange(len(input_ids), device=input_ids.device)
     if shared:
         outputs = _prefill_shared(model, input_ids, shared, model_kwargs)
     else:
         outputs = model._prefill(input_ids, generation_config, model_kwargs)
+    model_kwargs = model._update_model_kwargs_for_generation(outputs, model_kwargs)
+    model_kwargs = {name: value for name, value in model_kwargs.items() if _is_needed(name, value, input_ids.shape[1])}
+    return Begun(input_ids, outputs.logits[:, -1:].clone(), model_kwargs, logits_processor, stopping_criteria)
+
+
+def _is_needed(name: str, value: Any, num_prompt_tokens: int) -> bool:
+    """Whether the loop needs it: of pictures, the features among it, all is in the cache."""
+    is_of_tokens = not isinstance(value, Tensor) or value.shape[-1:] == (num_prompt_tokens + 1,)
+    return is_of_tokens and name != "mm_encoder_outputs"
+
+
+def can_join(model: Any) -> bool:
+    """Whether rows of a model's caches can be put under one another: not where a layer keeps a running state."""
+    from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+
+    cache = DynamicCache(config=model.config.get_text_config(decoder=True))
+    return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in cache.layers)
+
+
+def join_begun(parts: Sequence[Begun]) -> Begun:
+    """Put the rows of parts under one another. The parts are used up: their memory is free as soon as it can be."""
+    first, *others = parts
+    if not others:
+        return first
+    joined = dict(first.model_kwargs)
+    for name in joined:
+        if any(isinstance(part.model_kwargs[name], Tensor) for part in parts):
+            joined[name] = torch.cat([_of_rows(part, name) for part in parts], dim=-2)
+    for layers in zip(*(part.model_kwargs["past_key_values"].layers for part in parts), strict=True):
+        for name in ("keys", "values") if layers[0].is_initialized else ():
+            setattr(layers[0], name, torch.cat([getattr(layer, name) for layer in layers]))
+            for layer in layers[1:]:
+                setattr(layer, name, None)
+    input_ids, logits = (torch.cat([getattr(part, name) for part in parts]) for name in ("input_ids", "logits"))
+    return Begun(input_ids, logits, joined, first.logits_processor, first.stopping_criteria)
+
+
+def _of_rows(part: Begun, name: str) -> Tensor:
+    """What is of tokens, (..., rows, length); what is one set for all rows is repeated."""
+    rows, length = part.input_ids.shape
+    value = part.model_kwargs[name]
+    if value is None:  # an attention mask, which transformers leaves out where nothing is padded
+        return part.input_ids.new_ones((rows, length + 1))
+    return value.expand(*value.shape[:-2], rows, -1)
+
+
+def decode_greedily(model: Any, begun: Begun) -> list[Tensor]:
+    """Choose the likeliest token again and again; a row that is done leaves the batch.
+
+    The loop of transformers' `generate`. There, rows that are done are computed to the end of the longest.
+
+    Returns:
+        Each row's tokens, the prompt's first.
+    """
+    input_ids, logits, model_kwargs = begun.input_ids, begun.logits, begun.model_kwargs
+    done: list[Tensor] = [input_ids[:0]] * len(input_ids)
+    rows = torch.arange(len(input_ids), device=input_ids.device)
     with model._optimize_model_for_decode():
         while True:
-            model_kwargs = model._update_model_kwargs_for_generation(outputs, model_kwargs)
-            scores = logits_processor(input_ids, outputs.logits[:, -1].to(torch.float32, copy=True))
-            del outputs  # a prefill's are large
+            scores = begun.logits_processor(input_ids, logits[:, -1].to(torch.float32, copy=True))
             input_ids = torch.cat([input_ids, scores.argmax(dim=-1, keepdim=True)], dim=1)
-            is_done = stopping_criteria(input_ids, None)
+            is_done = begun.stopping_criteria(input_ids, None)
             for number in is_done.nonzero()[:, 0].tolist():
                 done[rows[number]] = input_ids[number]
             kept = (~is_done).nonzero()[:, 0]
@@ -116,6 +187,8 @@ def decode_greedily(
                 rows, input_ids, model_kwargs = rows[kept], input_ids[kept], _select(model_kwargs, kept, len(rows))
             inputs = model.prepare_inputs_for_generation(input_ids, next_sequence_length=1, **model_kwargs)
             outputs = model(**inputs, return_dict=True)
+            model_kwargs = model._update_model_kwargs_for_generation(outputs, model_kwargs)
+            logits = outputs.logits
 
 
 def _prefill_shared(model: Any, input_ids: Tensor, shared: Shared, model_kwargs: dict[str, Any]) -> Any:
@@ -143,17 +216,12 @@ def _of_part(value: Any, rows: Tensor, num_columns: int, shape: torch.Size) -> A
 
 
 def _select(model_kwargs: dict[str, Any], kept: Tensor, num_rows: int) -> dict[str, Any]:
-    """What is left for the rows that are kept: what is of rows has them first, but for positions of three dimensions.
+    """What is left for the rows that are kept; one set of positions for all rows, (1, length), stays as it is.
 
     The cache is changed in place.
     """
     model_kwargs["past_key_values"].reorder_cache(kept)
-    selected = dict(model_kwargs)
-    for name, value in model_kwargs.items():
-        if isinstance(value, Tensor) and name == "position_ids":
-            # One set of positions for all rows, (1, length), is left as it is.
-            dimension = value.ndim - 2
-            selected[name] = value.index_select(dimension, kept) if value.shape[dimension] == num_rows else value
-        elif isinstance(value, Tensor) and value.ndim and value.shape[0] == num_rows:
-            selected[name] = value[kept]
-    return selected
+    return {
+        name: value.index_select(-2, kept) if isinstance(value, Tensor) and value.shape[-2] == num_rows else value
+        for name, value in model_kwargs.items()
+    }
