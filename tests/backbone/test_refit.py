@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor, CLIPImageProcessorPil, SiglipImageProcessorPil
 
+from vlmmerge.anatomy.towers import language_tower
 from vlmmerge.backbone.encoder import load_encoder
 from vlmmerge.errors import CheckpointError, VlmMergeError
 
@@ -37,10 +38,20 @@ ENCODERS: dict[str, tuple[Callable[[], Any], Any, int]] = {
     ),
     "dinov3": (lambda: transformers.DINOv3ViTConfig(**MLP, num_register_tokens=4), SQUARE, 5),
     "aimv2": (lambda: transformers.Aimv2VisionConfig(**MLP, use_head=False), SQUARE, 0),
+    "swin, in stages": (
+        lambda: transformers.SwinConfig(
+            embed_dim=8, depths=[1, 1], num_heads=[1, 2], window_size=2, image_size=24, patch_size=3
+        ), SQUARE, 0,
+    ),
+    "convnext, convolutional": (
+        lambda: transformers.ConvNextConfig(patch_size=3, hidden_sizes=[8, 16], depths=[1, 1], num_stages=2),
+        transformers.ConvNextImageProcessorPil(size={"shortest_edge": 24}, crop_pct=0.5), 0,
+    ),
 }  # fmt: skip
 
 
 def write_encoder(folder: Path, config: Any, processor: Any) -> Path:
+    config = config() if callable(config) else config
     with torch.random.fork_rng():
         torch.manual_seed(1)
         model = transformers.AutoModel.from_config(config)
@@ -67,8 +78,10 @@ def test_a_map_is_found_in_any_encoder(kind: str, tmp_path: Path) -> None:
     folder = write_encoder(tmp_path / "encoder", make(), processor)
     encoder = load_encoder(folder, torch.float32, CPU)
     assert (encoder.grid, encoder.num_before, encoder.side, encoder.width) == ((4, 4), num_before, 24, 16)
+    assert encoder.has_channels == kind.endswith("convolutional")
     picture = Image.new("RGB", (60, 60), "red")
-    assert encoder.look([picture] * 2, (-1, -2)).shape == (2, max(0, num_before - 1) + 16, 32)
+    layers = (-1,) if encoder.has_channels else (-1, -2)
+    assert encoder.look([picture] * 2, layers).shape == (2, max(0, num_before - 1) + 16, 16 * len(layers))
     old = load_encoder(folder, torch.float32, CPU, (3, 3))
     assert (old.grid, old.side, old.num_before) == ((3, 3), 18, num_before)
 
@@ -82,11 +95,17 @@ def test_nothing_is_cut_off_a_square_picture(tmp_path: Path) -> None:
     assert pixels.shape == (1, 3, 24, 24) and pixels[0, 0, 0, 0] > pixels[0, 0, 5, 5]
 
 
+def language_tensors(folder: Path) -> dict[str, torch.Tensor]:
+    tensors = load_file(folder / "model.safetensors")
+    tower = language_tower({key: tuple(tensor.shape) for key, tensor in tensors.items()})
+    return {str(slot): tensors[key] for slot, key in tower.items()}
+
+
 def swap(cli: "Cli", *arguments: object) -> Any:
     return cli.run("swap-vision", *arguments)
 
 
-KINDS_AND_GRIDS = [("siglip", "new"), ("dinov2 with registers", "new"), ("vit", "old")]
+KINDS_AND_GRIDS = [("dinov2 with registers", "new"), ("vit", "old"), ("convnext, convolutional", "old")]
 
 
 @pytest.mark.parametrize(("kind", "grid"), KINDS_AND_GRIDS)
@@ -112,9 +131,8 @@ def test_the_folder_loads_as_a_llava_and_answers_and_its_language_tower_has_not_
     )  # fmt: skip
     assert int((inputs["input_ids"] == model.config.image_token_id).sum()) == alignment["tokens"]
     assert model(**inputs).logits.isfinite().all()
-    own, made = (load_file(folder / "model.safetensors") for folder in (parents / "vlm", out))
-    language = [key for key in own if key.startswith("language_model.")]
-    assert language and all(torch.equal(made[key], own[key]) for key in language)
+    own, made = (language_tensors(folder) for folder in (parents / "vlm", out))
+    assert made.keys() == own.keys() and all(torch.equal(made[slot], own[slot]) for slot in own)
     assert "## Alignment" in (out / "README.md").read_text(encoding="utf-8")
 
 
@@ -147,14 +165,26 @@ def test_a_layer_that_is_not_there_is_told(tmp_path: Path) -> None:
         )
 
 
+def test_layers_of_another_shape_are_not_taken(tmp_path: Path) -> None:
+    stages = load_encoder(write_encoder(tmp_path / "1", *ENCODERS["swin, in stages"][:2]), torch.float32, CPU)
+    stages.check_layers((1, 2, -1, -2))
+    with pytest.raises(VlmMergeError, match=r"no layer 0\nhint: --layer takes 1 to 2, or -1 to -2 from the last one"):
+        stages.check_layers((0,))
+    lone = load_encoder(write_encoder(tmp_path / "2", *ENCODERS["convnext, convolutional"][:2]), torch.float32, CPU)
+    with pytest.raises(VlmMergeError, match=r"no layer -2\nhint: --layer takes -1 alone where features come as chan"):
+        lone.check_layers((-2,))
+
+
 def test_an_encoder_without_a_map_is_refused(tmp_path: Path) -> None:
-    config = transformers.ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1])
-    folder = write_encoder(tmp_path, config, SQUARE)
+    folder = write_encoder(tmp_path, transformers.ViTConfig(**{**MLP, "patch_size": 24}), SQUARE)
     with pytest.raises(CheckpointError) as caught:
         load_encoder(folder, torch.float32, CPU)
-    assert f"{folder}: this encoder gives no map of features that a LLaVA can take" in str(caught.value)
-    assert "wanted (1, tokens, width)" in str(caught.value)
-    assert "hint: give a vision transformer (CLIP, SigLIP, DINO, ViT, AIM ...)" in str(caught.value)
+    assert str(caught.value).splitlines() == [
+        f"{folder}: this encoder gives no map of features that a VLM can take",
+        "  it gives 2 tokens of 24 x 24 pixels, which are no square map",
+        "hint: give a vision transformer (CLIP, SigLIP, DINO, ViT, AIM ...), or a convolutional encoder of a class in "
+        "transformers (EfficientNet, ResNet, ConvNeXt ...)",
+    ]
 
 
 def test_a_vlm_is_no_encoder(parents: Path) -> None:

@@ -106,6 +106,16 @@ def llava() -> Family:
     return Family(config, transformers.LlamaConfig(**TEXT), pixels(1, 3, 16, 16))
 
 
+def fast_vlm_of_convolutions() -> Family:
+    """What a swap writes for a convolutional encoder."""
+    eyes = transformers.ConvNextConfig(patch_size=4, hidden_sizes=[8, 32], depths=[1, 1], num_stages=2)
+    eyes.hidden_size = 32
+    config = transformers.FastVlmConfig(
+        vision_config=eyes, text_config=transformers.LlamaConfig(**TEXT), image_token_index=IMAGE, image_seq_length=4
+    )
+    return Family(config, transformers.LlamaConfig(**TEXT), pixels(1, 3, 16, 16))
+
+
 def llava_of_tied_llamas() -> Family:
     """The language models' heads are their embeddings, and the VLM has trained one of its own."""
     return replace(llava(), llm=transformers.LlamaConfig(**TIED))
@@ -352,6 +362,7 @@ def qwen3_5() -> Family:
 
 FAMILIES: dict[str, Callable[[], Family]] = {
     "LLaVA": llava,
+    "FastVLM of convolutions": fast_vlm_of_convolutions,
     "LLaVA of tied Llamas": llava_of_tied_llamas,
     "LLaVA of Phi-3": llava_of_phi,
     "LLaVA-NeXT": llava_next,

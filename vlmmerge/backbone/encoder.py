@@ -1,14 +1,13 @@
-"""Any vision encoder that transformers loads, as the eyes of a LLaVA: its pixels, tokens, layers and map.
+"""Any vision encoder that transformers loads, as the eyes of a VLM: its pixels, tokens, layers and map.
 
 What it gives is found out by looking at a blank picture: how many tokens, how many of them stand before the map (a
-class token, registers). Knows encoders by shapes. Does not know a model family's name, nor what its features are for.
+class token, registers); or channels of a map, as convolutions make them. Knows encoders by shapes. Does not know a
+model family's name, nor what its features are for.
 """
 
-import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vlmmerge.backbone.grid import Grid, resample
-from vlmmerge.checkpoint.loading import load_part
+from vlmmerge.backbone.grid import Grid
+from vlmmerge.backbone.tower import load_processor, load_tower, made_pixels, no_such_grid, with_side
 from vlmmerge.errors import CheckpointError, VlmMergeError
 
 MOST_BEFORE = 16  # tokens before a map; more than these are no class token and registers
@@ -34,8 +33,10 @@ class Encoder:
         grid: The map's rows and columns.
         num_before: Tokens before the map.
         side: Of the pictures that go in, in pixels.
-        num_layers: Layers after the embeddings.
+        num_layers: Layers after the embeddings; 0 where only the last one's features can be had.
         width: Of a layer's features.
+        first_layer: From this one on features have one shape: towers of several stages halve maps on the way.
+        has_channels: Whether its features are (pictures, channels, rows, columns), not (pictures, tokens, width).
     """
 
     tower: Any
@@ -45,6 +46,8 @@ class Encoder:
     side: int
     num_layers: int
     width: int
+    first_layer: int = 0
+    has_channels: bool = False
 
     def check_layers(self, layers: Sequence[int]) -> None:
         """Check that there are such layers: 0 is the embeddings, -1 the last layer.
@@ -53,9 +56,15 @@ class Encoder:
             VlmMergeError: There is one missing.
         """
         for layer in layers:
-            if not -self.num_layers - 1 <= layer <= self.num_layers:
-                ends = f"0 to {self.num_layers}, or -1 to {-self.num_layers - 1} from the last one"
-                raise VlmMergeError(f"this encoder has no layer {layer}", hint=f"--layer takes {ends}")
+            if not self.first_layer <= layer + (self.num_layers + 1) * (layer < 0) <= self.num_layers:
+                ends = f"{self.first_layer} to {self.num_layers}, or -1 to {-self.num_alike} from the last one"
+                wanted = ends if self.num_layers else "-1 alone where features come as channels"
+                raise VlmMergeError(f"this encoder has no layer {layer}", hint=f"--layer takes {wanted}")
+
+    @property
+    def num_alike(self) -> int:
+        """Layers whose features can be taken: the embeddings count as one."""
+        return self.num_layers - self.first_layer + 1
 
     @property
     def drops_first(self) -> bool:
@@ -81,7 +90,7 @@ class Encoder:
     def look(self, pictures: Sequence[Image.Image], layers: Sequence[int]) -> Tensor:
         """Features of square pictures: (pictures, kept tokens + map, layers * width), side by side by layer."""
         pixels = self.processor(images=list(pictures), return_tensors="pt")["pixel_values"]
-        hidden = _hidden_states(self.tower, pixels)
+        hidden, _ = _features(self.tower, pixels)
         return torch.cat([hidden[layer][:, int(self.drops_first) :] for layer in layers], dim=-1)
 
 
@@ -99,90 +108,53 @@ def load_encoder(folder: Path, dtype: torch.dtype, device: torch.device, grid: G
         CheckpointError: It does not load, or its features are no map.
         VlmMergeError: It cannot have that map.
     """
-    tower = _load_tower(folder, dtype).to(device).eval()
-    processor = _load_processor(folder, {})
-    side = _pixel_side(processor, folder)
-    found = _study(folder, tower, _seeing_all(folder, processor, side), side)
+    tower = load_tower(folder, dtype).to(device).eval()
+    side = _pixel_side(load_processor(folder), folder)
+    found = _study(folder, tower, side)
     if grid is None or grid == found.grid:
         return found
     side = found.patch_side * grid[0]
-    resized = _with_side(tower, side, folder).to(device=device, dtype=dtype).eval()
-    found = _study(folder, resized, _seeing_all(folder, processor, side), side)
+    found = _study(folder, with_side(tower, side, folder).to(device=device, dtype=dtype).eval(), side)
     if found.grid != grid:
-        raise _no_such_grid(folder, f"pictures of {side} pixels give {found.grid[0]} x {found.grid[1]} tokens")
+        raise no_such_grid(folder, f"pictures of {side} pixels give {found.grid[0]} x {found.grid[1]} tokens")
     return found
-
-
-def _load_tower(folder: Path, dtype: torch.dtype) -> Any:
-    from transformers import AutoConfig, AutoModel
-
-    config = _told(folder, AutoConfig.from_pretrained)
-    config = getattr(config, "vision_config", None) or config
-    load = partial(
-        AutoModel.from_pretrained, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True
-    )
-    with torch.random.fork_rng():  # what is missing and unused is drawn, the same each time
-        torch.manual_seed(0)
-        tower, info = _told(folder, load)
-    if missing := sorted(key for key in info["missing_keys"] if not any(name in key for name in UNUSED)):
-        raise CheckpointError(
-            f"{folder}: {len(missing)} tensors of its vision tower are missing, the first is `{missing[0]}`",
-            hint="give a vision encoder of its own; another VLM's eyes are taken over by --donor",
-        )
-    return tower
-
-
-def _told(folder: Path, load: Any) -> Any:
-    try:
-        return load_part(folder, load, trusts_code=False)
-    except CheckpointError as error:
-        raise CheckpointError(
-            f"{folder}: transformers does not load it as a vision encoder",
-            details=[error.message, *error.details] if "wants code" in error.message else error.details,
-            hint="--encoder wants a folder or hub id with config.json, model.safetensors and preprocessor_config.json "
-            "of a class in transformers",
-        ) from None
-
-
-def _load_processor(folder: Path, changes: dict[str, Any]) -> Any:
-    from transformers import AutoImageProcessor
-
-    return _told(folder, partial(AutoImageProcessor.from_pretrained, **changes))
 
 
 def _pixel_side(processor: Any, folder: Path) -> int:
     """The side of the pictures that a processor makes of a square one."""
-    pixels = processor(images=[Image.new("RGB", (64, 64))], return_tensors="pt").get("pixel_values")
+    pixels = made_pixels(processor)
     if pixels is None or pixels.ndim != 4 or pixels.shape[-1] != pixels.shape[-2]:
         shape = "none" if pixels is None else tuple(pixels.shape)
         raise _no_map(folder, f"of a square picture its processor makes pixels of shape {shape}")
     return int(pixels.shape[-1])
 
 
-def _seeing_all(folder: Path, processor: Any, side: int) -> Any:
-    """The same processor for pictures of another side, of whose shorter side nothing is cut off."""
-    is_cropped = bool(getattr(processor, "do_center_crop", False))
-    square = {"height": side, "width": side}
-    changes = {"size": {"shortest_edge": side}, "crop_size": square} if is_cropped else {"size": square}
-    return _load_processor(folder, changes | {"do_resize": True})
-
-
-def _study(folder: Path, tower: Any, processor: Any, side: int) -> Encoder:
-    """Look at a blank picture to find the map among the tokens."""
-    pixels = processor(images=[Image.new("RGB", (side, side))], return_tensors="pt")["pixel_values"]
+def _study(folder: Path, tower: Any, side: int) -> Encoder:
+    """Look at a blank picture of `side` pixels to find the map among the features."""
+    processor = load_processor(folder, side)
+    pixels = made_pixels(processor, side)
+    if pixels is None or pixels.shape[-1] != side:
+        raise _no_map(folder, f"its processor makes no pictures of {side} x {side} pixels")
     try:
-        hidden = _hidden_states(tower, pixels)
-        last = hidden[-1]
+        hidden, has_channels = _features(tower, pixels)
     except (TypeError, ValueError, RuntimeError, AttributeError, IndexError, KeyError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise _no_map(folder, f"it does not look at {side} x {side} pixels: {reason}") from None
-    if last.ndim != 3:
-        raise _no_map(folder, f"its last layer gives features of shape {tuple(last.shape)}, wanted (1, tokens, width)")
-    columns = _columns(last.shape[1], getattr(tower.config, "patch_size", None), side)
+    shape = tuple(hidden[-1].shape)
+    if len(shape) != 3:
+        wanted = "(1, tokens, width), or (1, channels, rows, columns) with as many rows as columns"
+        raise _no_map(folder, f"its last layer gives features of shape {shape}, wanted {wanted}")
+    columns = _columns(shape[1], getattr(tower.config, "patch_size", None), side)
     if columns is None or side % columns:
-        raise _no_map(folder, f"it gives {last.shape[1]} tokens of {side} x {side} pixels, which are no square map")
-    num_before = last.shape[1] - columns * columns
-    return Encoder(tower, processor, (columns, columns), num_before, side, len(hidden) - 1, int(last.shape[2]))
+        raise _no_map(folder, f"it gives {shape[1]} tokens of {side} x {side} pixels, which are no square map")
+    width = getattr(tower.config, "hidden_size", shape[2])
+    if width != shape[2]:
+        raise _no_map(folder, f"its features are {shape[2]} wide where its config says {width}")
+    others = [number for number, each in enumerate(hidden) if each.shape != hidden[-1].shape]
+    return Encoder(
+        tower, processor, (columns, columns), shape[1] - columns * columns, side, len(hidden) - 1, shape[2],
+        first_layer=max(others, default=-1) + 1, has_channels=has_channels,
+    )  # fmt: skip
 
 
 def _columns(num_tokens: int, patch_side: Any, side: int) -> int | None:
@@ -195,50 +167,23 @@ def _columns(num_tokens: int, patch_side: Any, side: int) -> int | None:
 
 
 @torch.inference_mode()
-def _hidden_states(tower: Any, pixels: Tensor) -> Sequence[Tensor]:
-    """The embeddings and each layer's features, as LLaVA calls its tower."""
-    pixels = pixels.to(tower.device, tower.dtype)
-    return list(tower(pixels, output_hidden_states=True, return_dict=True).hidden_states)
+def _features(tower: Any, pixels: Tensor) -> tuple[Sequence[Tensor], bool]:
+    """What a VLM takes of its tower: the embeddings and each layer's features; or, of channels, the last ones alone.
 
-
-def _with_side(tower: Any, side: int, folder: Path) -> Any:
-    """The same tower for pictures of another size: position embeddings are resampled, all else is as it was."""
-    from transformers import AutoModel
-
-    config = copy.deepcopy(tower.config)
-    config.image_size = side
-    resized, state = AutoModel.from_config(config), tower.state_dict()
-    for name, wanted in resized.state_dict().items():
-        if name in state and state[name].shape != wanted.shape:
-            if "position" not in name:
-                raise _no_such_grid(folder, f"`{name}` depends on the size of pictures")
-            state[name] = _resize_positions(state[name], wanted.shape)
-    resized.load_state_dict(state)
-    return resized
-
-
-def _resize_positions(positions: Tensor, wanted: torch.Size) -> Tensor:
-    """Resample the position embeddings of a square map, (..., tokens, width); those before the map stay.
-
-    Args:
-        positions: Of a map, with at most one token before it.
-        wanted: The new shape.
+    Returns:
+        Features of shape (pictures, tokens, width), and whether they came as channels.
     """
-    rows = positions.reshape(-1, positions.shape[-1])
-    num_before = len(rows) - math.isqrt(len(rows)) ** 2
-    old, new = math.isqrt(len(rows) - num_before), math.isqrt(wanted.numel() // wanted[-1] - num_before)
-    laid = resample(rows[num_before:], (old, old), (new, new))
-    return torch.cat([rows[:num_before], laid]).reshape(wanted)
+    seen = tower(pixels.to(tower.device, tower.dtype), output_hidden_states=True, return_dict=True)
+    last = seen.last_hidden_state
+    if last.ndim == 4 and last.shape[2] == last.shape[3]:
+        return [last.flatten(2).mT], True
+    return list(seen.hidden_states), False
 
 
 def _no_map(folder: Path, why: str) -> CheckpointError:
     return CheckpointError(
-        f"{folder}: this encoder gives no map of features that a LLaVA can take",
+        f"{folder}: this encoder gives no map of features that a VLM can take",
         details=[why],
-        hint="give a vision transformer (CLIP, SigLIP, DINO, ViT, AIM ...); convolutional and pooled encoders do not "
-        "load as a LLaVA's eyes without code of their own",
+        hint="give a vision transformer (CLIP, SigLIP, DINO, ViT, AIM ...), or a convolutional encoder of a class in "
+        "transformers (EfficientNet, ResNet, ConvNeXt ...)",
     )
-
-
-def _no_such_grid(folder: Path, why: str) -> VlmMergeError:
-    return VlmMergeError(f"{folder}: this encoder cannot have the old grid: {why}", hint="--grid new keeps its own")

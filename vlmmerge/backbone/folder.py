@@ -1,8 +1,9 @@
-"""New eyes, projector and a model's language tower as an ordinary Hugging Face folder, of LLaVA's shape.
+"""New eyes, projector and a model's language tower as an ordinary Hugging Face folder, of LLaVA's or FastVLM's shape.
 
 Knows modules and processors. Does not know how the projector was fitted.
 """
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -41,29 +42,33 @@ def check_language_tower(vlm: LiveVlm) -> None:
 
 
 def make_llava(vlm: LiveVlm, encoder: Encoder, projector: Projector, layers: Sequence[int]) -> Any:
-    """Put modules together as a LLaVA; they are shared, not copied.
+    """Put modules together as a LLaVA, or as a FastVLM, which is one for towers whose features come as channels.
 
     Args:
         vlm: Whose language tower and head there will be.
         encoder: The eyes, in the model's dtype.
         projector: In float32; it is cast to the model's dtype.
         layers: Whose features it takes.
-    """
-    from transformers import LlavaConfig, LlavaForConditionalGeneration
 
-    old = vlm.model.config
-    text_config, outer = (
-        old.get_text_config(),
-        {name: getattr(old, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id") if hasattr(old, name)},
-    )
-    config = LlavaConfig(
-        vision_config=encoder.tower.config, text_config=text_config, image_token_index=old.image_token_id,
+    Returns:
+        The model; its modules are shared, not copied.
+    """
+    from transformers import FastVlmConfig, FastVlmForConditionalGeneration, LlavaConfig, LlavaForConditionalGeneration
+
+    old, eyes = vlm.model.config, copy.deepcopy(encoder.tower.config)
+    eyes.hidden_size = encoder.width  # which not every vision config names
+    text_config, names = old.get_text_config(), ("bos_token_id", "eos_token_id", "pad_token_id")
+    make_config: Any = FastVlmConfig if encoder.has_channels else LlavaConfig
+    make_model: Any = FastVlmForConditionalGeneration if encoder.has_channels else LlavaForConditionalGeneration
+    config = make_config(
+        vision_config=eyes, text_config=text_config, image_token_index=old.image_token_id,
         projector_hidden_act=projector.activation, vision_feature_layer=layers[0] if len(layers) == 1 else list(layers),
         vision_feature_select_strategy=_strategy(encoder), image_seq_length=encoder.num_tokens,
-        tie_word_embeddings=bool(text_config.tie_word_embeddings), dtype=vlm.model.dtype, **outer,
+        tie_word_embeddings=bool(text_config.tie_word_embeddings), dtype=vlm.model.dtype,
+        **{name: getattr(old, name) for name in names if hasattr(old, name)},
     )  # fmt: skip
     with torch.device("meta"):
-        llava: Any = LlavaForConditionalGeneration(config)
+        llava = make_model(config)
     fitted = projector.to(vlm.device, vlm.model.dtype).state_dict()
     llava.model.multi_modal_projector.load_state_dict(fitted, assign=True)
     llava.model.vision_tower, llava.model.language_model = encoder.tower, vlm.model.get_decoder()

@@ -76,7 +76,7 @@ def fit_closed(
         layers: Whose features are taken; None for those of `candidates` that serve held-out pictures best.
         watch: Passes files through, and shows how far it is.
     """
-    tried = [layers] if layers else candidates(encoder.num_layers, encoder.width)
+    tried = [layers] if layers else candidates(encoder.num_alike - 1, encoder.width)
     union = tuple(dict.fromkeys(chain.from_iterable(tried)))
     room = ROOM // (2 * len(pictures.train) + len(pictures.held_out))
     train = look_at(old, encoder, with_mirrored(map(read_square, watch(pictures.train, "looking"))), union, room)
@@ -104,7 +104,7 @@ def candidates(num_layers: int, width: int) -> list[Layers]:
     >>> candidates(24, 1024), candidates(4, 4096)
     ([(-1,), (-2,), (-1, -13), (-1, -7, -13, -19)], [(-1,), (-2,), (-1, -3)])
     """
-    if num_layers == 1:
+    if num_layers <= 1:
         return [(-1,)]
     four = tuple(-1 - num_layers * quarter // 4 for quarter in range(4))
     wide = [four] if len(set(four)) == 4 and 4 * width <= WIDEST else []
