@@ -22,11 +22,7 @@ def check_apart(evalset: Evalset) -> None:
         EvalsetError: It is not.
     """
     for seen, unseen in _pairs(evalset):
-        for choice in (seen, unseen):
-            find_split(choice.name, choice.split, choice.samples)
-        if origin(seen.name, seen.split) == origin(unseen.name, unseen.split):
-            hint = "hold out a split that the search never sees"
-            raise EvalsetError(f"search and held-out data share their pictures: {_names(seen, unseen)}", hint=hint)
+        _check_splits(seen, unseen, "search and held-out data", "hold out a split that the search never sees")
 
 
 def check_pictures_apart(evalset: Evalset) -> None:
@@ -38,17 +34,43 @@ def check_pictures_apart(evalset: Evalset) -> None:
         EvalsetError: It does, or a split cannot be read.
     """
     for seen, unseen in _pairs(evalset):
-        if _is_bundled(seen) and _is_bundled(unseen):
-            continue
-        samples, held_out = (load(choice.name, choice.split, choice.samples) for choice in (seen, unseen))
-        if pairs := like_pictures(samples, held_out):
-            texts = [f"{one} and {other}: {bits} of 255 bits differ" for one, other, bits in pairs]
-            more = [f"... and {len(pairs) - MOST_SHOWN} more"] if len(pairs) > MOST_SHOWN else []
-            raise EvalsetError(
-                f"search and held-out data share {len(pairs)} pictures, or have like ones: {_names(seen, unseen)}",
-                details=[*texts[:MOST_SHOWN], *more],
-                hint="leave these samples out of one of the two",
-            )
+        _check_pictures(seen, unseen, "search and held-out data", "leave these samples out of one of the two")
+
+
+def check_both_apart(seen: EvalsetChoice, unseen: EvalsetChoice, what: str, hint: str) -> None:
+    """Check that what is learnt from and what is scored are there, are two splits, and share no like pictures.
+
+    Args:
+        seen, unseen: Both choices.
+        what: Both, in words.
+        hint: What to do.
+
+    Raises:
+        EvalsetError: It is not so.
+    """
+    _check_splits(seen, unseen, what, hint)
+    _check_pictures(seen, unseen, what, hint)
+
+
+def _check_splits(seen: EvalsetChoice, unseen: EvalsetChoice, what: str, hint: str) -> None:
+    for choice in (seen, unseen):
+        find_split(choice.name, choice.split, choice.samples)
+    if origin(seen.name, seen.split) == origin(unseen.name, unseen.split):
+        raise EvalsetError(f"{what} share their pictures: {_names(seen, unseen)}", hint=hint)
+
+
+def _check_pictures(seen: EvalsetChoice, unseen: EvalsetChoice, what: str, hint: str) -> None:
+    if _is_bundled(seen) and _is_bundled(unseen):
+        return
+    samples, others = (load(choice.name, choice.split, choice.samples) for choice in (seen, unseen))
+    if pairs := like_pictures(samples, others):
+        texts = [f"{one} and {other}: {bits} of 255 bits differ" for one, other, bits in pairs]
+        more = [f"... and {len(pairs) - MOST_SHOWN} more"] if len(pairs) > MOST_SHOWN else []
+        raise EvalsetError(
+            f"{what} share {len(pairs)} pictures, or have like ones: {_names(seen, unseen)}",
+            details=[*texts[:MOST_SHOWN], *more],
+            hint=hint,
+        )
 
 
 def _pairs(evalset: Evalset) -> Iterator[tuple[EvalsetChoice, EvalsetChoice]]:

@@ -118,6 +118,8 @@ def add_swap_vision(commands: Any) -> None:
     swap.add_argument("--layer", type=int, action="append", metavar="N", help=layer)
     fit = "stop at the closed form, or fit a two-layer projector further (default: closed)"
     swap.add_argument("--fit", choices=["closed", "two-layer"], default="closed", help=fit)
+    captions = "captions that the projector learns from in the end: an evalset's split, or a JSONL or parquet file"
+    swap.add_argument("--captions", metavar="NAME:SPLIT", help=captions)
     evalset = "what old and new eyes are scored on, or `none` (default: ja-scenes)"
     swap.add_argument("--evalset", default="ja-scenes", metavar="NAME[:SPLIT]", help=evalset)
     swap.add_argument("--samples", type=at_least_1, metavar="N", help="the first N samples only")

@@ -252,6 +252,8 @@ def run_swap_vision(parsed: argparse.Namespace) -> Any:
 
     if bool(parsed.encoder) != bool(parsed.images):
         raise VlmMergeError("--encoder and --images go together", hint="--images is a folder of unlabelled pictures")
+    if parsed.donor and parsed.captions:
+        raise VlmMergeError("--captions goes with --encoder", hint="a donor's projector is taken over as it is")
     gate = None
     if parsed.evalset != "none":
         choice = _evalset_choice(parsed.evalset, parsed.samples)
@@ -262,7 +264,8 @@ def run_swap_vision(parsed: argparse.Namespace) -> Any:
     else:
         layers = tuple(parsed.layer) if parsed.layer else None
         is_old, has_polish = parsed.grid == "old", parsed.fit == "two-layer"
-        refit = Refit(parsed.encoder, parsed.images, parsed.pictures, is_old, layers, has_polish)
+        captions = _evalset_choice(parsed.captions, None) if parsed.captions else None
+        refit = Refit(parsed.encoder, parsed.images, parsed.pictures, is_old, layers, has_polish, captions)
         told = swap_encoder(model, refit, parsed.out, gate, watcher)
     if not parsed.json:
         show_swap(told)

@@ -11,7 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from vlmmerge.backbone.swap import alignment_line
+from vlmmerge.backbone.alignment import alignment_line, captions_line
 from vlmmerge.compare import worst
 from vlmmerge.console import OUT
 from vlmmerge.exam import told_notes
@@ -97,6 +97,8 @@ def show_swap(told: Mapping[str, Any]) -> None:
     """What a swap came to: the alignment of fitted eyes, and old and new ones side by side."""
     if "alignment" in told:
         OUT.print(alignment_line(told["alignment"]))
+    if "captions" in told:
+        OUT.print(captions_line(told["captions"]), soft_wrap=True)
     if "gate" in told:
         show_comparison(told["gate"]["evalset"], told["gate"]["result"])
         OUT.print(f"the new eyes keep {told['gate']['kept']:.1%} of the old ones' {told['gate']['metric']}")

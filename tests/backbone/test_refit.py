@@ -12,70 +12,30 @@ import torch
 import transformers
 from PIL import Image
 from safetensors.torch import load_file
-from transformers import AutoModelForImageTextToText, AutoProcessor, CLIPImageProcessorPil, SiglipImageProcessorPil
+from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from vlmmerge.anatomy.towers import language_tower
 from vlmmerge.backbone.encoder import load_encoder
+from vlmmerge.backbone.tower import load_processor
 from vlmmerge.errors import CheckpointError, VlmMergeError
 
 if TYPE_CHECKING:
     from conftest import Cli
 
-CPU = torch.device("cpu")
-SHAPE: dict[str, Any] = dict(hidden_size=16, num_hidden_layers=3, num_attention_heads=2, image_size=24, patch_size=6)
-MLP = {**SHAPE, "intermediate_size": 24}
-SQUARE = SiglipImageProcessorPil(size={"height": 24, "width": 24})
-CROPPING = CLIPImageProcessorPil(size={"shortest_edge": 28}, crop_size={"height": 24, "width": 24})
+EncoderOf = Callable[[str], Path]
 
-# What an encoder is made of, its processor, and how many tokens stand before its map of 4 x 4.
-ENCODERS: dict[str, tuple[Callable[[], Any], Any, int]] = {
-    "siglip": (lambda: transformers.SiglipVisionConfig(**MLP), SQUARE, 0),
-    "clip": (lambda: transformers.CLIPVisionConfig(**MLP), CROPPING, 1),
-    "vit": (lambda: transformers.ViTConfig(**MLP), SQUARE, 1),
-    "dinov2": (lambda: transformers.Dinov2Config(**SHAPE), CROPPING, 1),
-    "dinov2 with registers": (
-        lambda: transformers.Dinov2WithRegistersConfig(**SHAPE, num_register_tokens=4), CROPPING, 5,
-    ),
-    "dinov3": (lambda: transformers.DINOv3ViTConfig(**MLP, num_register_tokens=4), SQUARE, 5),
-    "aimv2": (lambda: transformers.Aimv2VisionConfig(**MLP, use_head=False), SQUARE, 0),
-    "swin, in stages": (
-        lambda: transformers.SwinConfig(
-            embed_dim=8, depths=[1, 1], num_heads=[1, 2], window_size=2, image_size=24, patch_size=3
-        ), SQUARE, 0,
-    ),
-    "convnext, convolutional": (
-        lambda: transformers.ConvNextConfig(patch_size=3, hidden_sizes=[8, 16], depths=[1, 1], num_stages=2),
-        transformers.ConvNextImageProcessorPil(size={"shortest_edge": 24}, crop_pct=0.5), 0,
-    ),
+CPU = torch.device("cpu")
+
+# How many tokens stand before each encoder's map of 4 x 4.
+NUM_BEFORE = {
+    "siglip": 0, "clip": 1, "vit": 1, "dinov2": 1, "dinov2 with registers": 5, "dinov3": 5, "aimv2": 0,
+    "swin, in stages": 0, "convnext, convolutional": 0,
 }  # fmt: skip
 
 
-def write_encoder(folder: Path, config: Any, processor: Any) -> Path:
-    config = config() if callable(config) else config
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        model = transformers.AutoModel.from_config(config)
-        for parameter in model.parameters():
-            if parameter.ndim > 1:
-                torch.nn.init.normal_(parameter, std=0.2)
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder, chance = tmp_path_factory.mktemp("images"), np.random.default_rng(5)
-    for number in range(24):
-        coarse = Image.fromarray(chance.integers(0, 256, (4, 5, 3), dtype=np.uint8))
-        coarse.resize((50, 40), Image.Resampling.BICUBIC).save(folder / f"{number}.png")
-    return folder
-
-
-@pytest.mark.parametrize("kind", ENCODERS)
-def test_a_map_is_found_in_any_encoder(kind: str, tmp_path: Path) -> None:
-    make, processor, num_before = ENCODERS[kind]
-    folder = write_encoder(tmp_path / "encoder", make(), processor)
+@pytest.mark.parametrize("kind", NUM_BEFORE)
+def test_a_map_is_found_in_any_encoder(kind: str, encoder_of: EncoderOf) -> None:
+    folder, num_before = encoder_of(kind), NUM_BEFORE[kind]
     encoder = load_encoder(folder, torch.float32, CPU)
     assert (encoder.grid, encoder.num_before, encoder.side, encoder.width) == ((4, 4), num_before, 24, 16)
     assert encoder.has_channels == kind.endswith("convolutional")
@@ -86,12 +46,22 @@ def test_a_map_is_found_in_any_encoder(kind: str, tmp_path: Path) -> None:
     assert (old.grid, old.side, old.num_before) == ((3, 3), 18, num_before)
 
 
-def test_nothing_is_cut_off_a_square_picture(tmp_path: Path) -> None:
-    """CLIP's processor here takes the middle 24 of 28 pixels; what stands in the corners would be lost."""
-    encoder = load_encoder(write_encoder(tmp_path, ENCODERS["clip"][0](), CROPPING), torch.float32, CPU)
+@pytest.mark.parametrize(
+    "own",
+    [
+        transformers.CLIPImageProcessorPil(size={"shortest_edge": 28}, crop_size={"height": 24, "width": 24}),
+        transformers.DeiTImageProcessorPil(size={"height": 28, "width": 28}, crop_size={"height": 24, "width": 24}),
+        transformers.ConvNextImageProcessorPil(size={"shortest_edge": 24}, crop_pct=0.5),
+        transformers.PoolFormerImageProcessorPil(),
+    ],
+    ids=lambda own: type(own).__name__,
+)
+def test_nothing_is_cut_off_a_square_picture(own: Any, tmp_path: Path) -> None:
+    """Each of these takes the middle of larger pictures: what stands in the corners would be lost."""
+    own.save_pretrained(tmp_path)
     picture = Image.new("RGB", (24, 24))
     picture.putpixel((0, 0), (255, 255, 255))
-    pixels = encoder.processor(images=[picture], return_tensors="pt")["pixel_values"]
+    pixels = load_processor(tmp_path, 24)(images=[picture], return_tensors="pt")["pixel_values"]
     assert pixels.shape == (1, 3, 24, 24) and pixels[0, 0, 0, 0] > pixels[0, 0, 5, 5]
 
 
@@ -110,10 +80,9 @@ KINDS_AND_GRIDS = [("dinov2 with registers", "new"), ("vit", "old"), ("convnext,
 
 @pytest.mark.parametrize(("kind", "grid"), KINDS_AND_GRIDS)
 def test_the_folder_loads_as_a_llava_and_answers_and_its_language_tower_has_not_changed(
-    kind: str, grid: str, cli: "Cli", parents: Path, images: Path, tmp_path: Path
+    kind: str, grid: str, cli: "Cli", parents: Path, images: Path, encoder_of: EncoderOf, tmp_path: Path
 ) -> None:
-    make, processor, num_before = ENCODERS[kind]
-    encoder, out = write_encoder(tmp_path / "encoder", make(), processor), tmp_path / "out"
+    encoder, num_before, out = encoder_of(kind), NUM_BEFORE[kind], tmp_path / "out"
     eyes = ("--encoder", encoder, "--images", images, "--grid", grid, "--fit", "two-layer")
     done = swap(cli, parents / "vlm", *eyes, "--out", out, "--samples", 2, "--max-loss", 1, "--json")
     assert done.status == 0, done.err
@@ -154,8 +123,8 @@ def test_a_models_own_eyes_are_fitted_without_error(cli: "Cli", parents: Path, i
     assert alignment["activation"] == "gelu" and alignment["layers"] == [-1]
 
 
-def test_a_layer_that_is_not_there_is_told(tmp_path: Path) -> None:
-    encoder = load_encoder(write_encoder(tmp_path, ENCODERS["siglip"][0](), SQUARE), torch.float32, CPU)
+def test_a_layer_that_is_not_there_is_told(encoder_of: EncoderOf) -> None:
+    encoder = load_encoder(encoder_of("siglip"), torch.float32, CPU)
     encoder.check_layers((-4, -1, 0, 3))
     for layer in (-5, 4):
         with pytest.raises(VlmMergeError) as caught:
@@ -165,18 +134,18 @@ def test_a_layer_that_is_not_there_is_told(tmp_path: Path) -> None:
         )
 
 
-def test_layers_of_another_shape_are_not_taken(tmp_path: Path) -> None:
-    stages = load_encoder(write_encoder(tmp_path / "1", *ENCODERS["swin, in stages"][:2]), torch.float32, CPU)
+def test_layers_of_another_shape_are_not_taken(encoder_of: EncoderOf) -> None:
+    stages = load_encoder(encoder_of("swin, in stages"), torch.float32, CPU)
     stages.check_layers((1, 2, -1, -2))
     with pytest.raises(VlmMergeError, match=r"no layer 0\nhint: --layer takes 1 to 2, or -1 to -2 from the last one"):
         stages.check_layers((0,))
-    lone = load_encoder(write_encoder(tmp_path / "2", *ENCODERS["convnext, convolutional"][:2]), torch.float32, CPU)
+    lone = load_encoder(encoder_of("convnext, convolutional"), torch.float32, CPU)
     with pytest.raises(VlmMergeError, match=r"no layer -2\nhint: --layer takes -1 alone where features come as chan"):
         lone.check_layers((-2,))
 
 
-def test_an_encoder_without_a_map_is_refused(tmp_path: Path) -> None:
-    folder = write_encoder(tmp_path, transformers.ViTConfig(**{**MLP, "patch_size": 24}), SQUARE)
+def test_an_encoder_without_a_map_is_refused(encoder_of: EncoderOf) -> None:
+    folder = encoder_of("vit of one patch")
     with pytest.raises(CheckpointError) as caught:
         load_encoder(folder, torch.float32, CPU)
     assert str(caught.value).splitlines() == [
@@ -201,8 +170,10 @@ def test_what_is_no_encoder_at_all_is_told(cli: "Cli", parents: Path, images: Pa
     assert not (tmp_path / "out").exists()
 
 
-def test_a_model_that_is_no_vlm_is_told(cli: "Cli", parents: Path, images: Path, tmp_path: Path) -> None:
-    encoder = write_encoder(tmp_path / "encoder", ENCODERS["siglip"][0](), SQUARE)
+def test_a_model_that_is_no_vlm_is_told(
+    cli: "Cli", parents: Path, images: Path, encoder_of: EncoderOf, tmp_path: Path
+) -> None:
+    encoder = encoder_of("siglip")
     done = swap(cli, parents / "ja-llm", "--encoder", encoder, "--images", images, "--out", tmp_path / "out")
     assert done.status == 1
     assert f"error: {parents / 'ja-llm'} is no vision-language model: it has no vision tower" in done.err
@@ -220,11 +191,11 @@ def test_pictures_are_needed_for_an_encoder(cli: "Cli", parents: Path, tmp_path:
 
 
 def test_a_swap_that_loses_too_much_writes_nothing_unless_it_is_forced(
-    cli: "Cli", images: Path, tmp_path: Path
+    cli: "Cli", images: Path, encoder_of: EncoderOf, tmp_path: Path
 ) -> None:
     """The demo's VLM tells in English what it sees; eyes of random weights, fitted to noise, tell it nothing."""
     vlm = Path(__file__).parents[2] / "recipes/demo-parents/vlm"
-    encoder = write_encoder(tmp_path / "encoder", ENCODERS["siglip"][0](), SQUARE)
+    encoder = encoder_of("siglip")
     eyes = ("--encoder", encoder, "--images", images, "--out", tmp_path / "out")
     asked = ("--evalset", "ja-scenes:held_out_english", "--samples", 8)
     before = sorted(tmp_path.iterdir())
@@ -238,9 +209,11 @@ def test_a_swap_that_loses_too_much_writes_nothing_unless_it_is_forced(
     assert done.status == 0 and "the new eyes keep" in done.out
 
 
-def test_the_new_model_can_be_a_parent(cli: "Cli", parents: Path, images: Path, tmp_path: Path) -> None:
+def test_the_new_model_can_be_a_parent(
+    cli: "Cli", parents: Path, images: Path, encoder_of: EncoderOf, tmp_path: Path
+) -> None:
     shutil.copytree(parents, tmp_path / "parents")
-    encoder = write_encoder(tmp_path / "encoder", ENCODERS["siglip"][0](), SQUARE)
+    encoder = encoder_of("siglip")
     eyes = ("--encoder", encoder, "--images", images, "--evalset", "none")
     done = swap(cli, parents / "vlm", *eyes, "--out", tmp_path / "parents" / "new")
     assert done.status == 0, done.err

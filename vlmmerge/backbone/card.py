@@ -25,7 +25,7 @@ def swap_card(parents: Mapping[str, Checkpoint], about: str, provenance: Mapping
     Args:
         parents: `model`, and `donor` or `encoder`.
         about: What was done, in a sentence or two.
-        provenance: `command`, and if there are `alignment` and `gate`.
+        provenance: `command`, and if there are `alignment`, `captions` and `gate`.
         settings: How the model was asked.
     """
     licences = {name: read_licence(checkpoint.folder) for name, checkpoint in parents.items()}
@@ -40,6 +40,7 @@ def swap_card(parents: Mapping[str, Checkpoint], about: str, provenance: Mapping
         *warning_box(licences),
         "## Parents\n\n| | parent (licence) | revision |\n| --- | --- | --- |\n" + "\n".join(rows),
         *_alignment(provenance.get("alignment")),
+        *_captions(provenance.get("captions")),
         *_gate(provenance.get("gate")),
         loading_code(settings),
         f"## Make it again\n\nWith vlmmerge {__version__}:\n\n```\n{provenance['command']}\n```",
@@ -57,6 +58,18 @@ def _alignment(alignment: Mapping[str, Any] | None) -> list[str]:
         f"{alignment['cosine']:.3f}."
     )
     return [f"## Alignment\n\n{text}"]
+
+
+def _captions(captions: Mapping[str, Any] | None) -> list[str]:
+    if not captions:
+        return []
+    losses = f"{captions['loss_before']:.3f} nats a token before and {captions['loss_after']:.3f} after"
+    kept = "" if captions["is_kept"] else " That is no gain: the projector is the one from before."
+    text = (
+        f"In the end the projector alone learnt from {captions['num_train']} captions of `{captions['evalset']}`; on "
+        f"{captions['num_held_out']} of them that it did not see the loss was {losses}.{kept}"
+    )
+    return [f"## Captions\n\n{text}"]
 
 
 def _gate(gate: Mapping[str, Any] | None) -> list[str]:

@@ -69,7 +69,7 @@ def make_llava(vlm: LiveVlm, encoder: Encoder, projector: Projector, layers: Seq
     )  # fmt: skip
     with torch.device("meta"):
         llava = make_model(config)
-    fitted = projector.to(vlm.device, vlm.model.dtype).state_dict()
+    fitted = copy.deepcopy(projector).to(vlm.device, vlm.model.dtype).state_dict()
     llava.model.multi_modal_projector.load_state_dict(fitted, assign=True)
     llava.model.vision_tower, llava.model.language_model = encoder.tower, vlm.model.get_decoder()
     llava.lm_head = vlm.model.get_output_embeddings()

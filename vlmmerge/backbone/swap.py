@@ -4,7 +4,7 @@ Knows all of backbone. Does not know the command line.
 """
 
 import gc
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice
@@ -15,12 +15,14 @@ import torch
 
 from vlmmerge import __version__
 from vlmmerge.anatomy.towers import towers
+from vlmmerge.backbone.alignment import alignment_line, describe_fit, doubts
+from vlmmerge.backbone.captions import Schooled, check_captions, read_lessons, school
 from vlmmerge.backbone.card import swap_card, where
 from vlmmerge.backbone.donor import about_donor, plan_donor, write_donor
 from vlmmerge.backbone.encoder import Encoder, load_encoder
 from vlmmerge.backbone.folder import check_language_tower, make_llava, make_processor, write_llava
 from vlmmerge.backbone.gate import Gate, check_gate, compare_eyes, pass_gate
-from vlmmerge.backbone.pictures import Pictures, find_pictures, square
+from vlmmerge.backbone.pictures import find_pictures, square
 from vlmmerge.backbone.polish import polish
 from vlmmerge.backbone.projector import Alignment, Projector, curved_projector, measure
 from vlmmerge.backbone.refit import Closed, Layers, fit_closed, pairs_of
@@ -32,11 +34,9 @@ from vlmmerge.evalsets.pictures import read_images
 from vlmmerge.export.folder import PROVENANCE, num_bytes_needed, num_bytes_written, write_told
 from vlmmerge.generate import LiveVlm
 from vlmmerge.outfolder import check_replaceable, written_whole
-from vlmmerge.recipe import Generate
+from vlmmerge.recipe import EvalsetChoice, Generate
 
 Watched = TypeVar("Watched")
-FEW_PICTURES = 200
-MANY_TIMES = 1.5  # as large an error is another one
 NUM_LOOKED_AT = 64  # of an evalset's pictures
 ROOM_FOR_PROJECTOR = 2**26  # bytes, and whatever else stands beside the towers
 
@@ -67,6 +67,7 @@ class Refit:
         keeps_grid: Whether the map has as many tokens as the old eyes' had, and not the encoder's own number.
         layers: Whose features are taken; None for those that serve best.
         has_polish: Whether the projector in closed form is fitted further, by gradient.
+        captions: Whose pictures' captions the projector learns from in the end; None for no captions.
     """
 
     encoder: str
@@ -75,6 +76,7 @@ class Refit:
     keeps_grid: bool = True
     layers: Layers | None = None
     has_polish: bool = False
+    captions: EvalsetChoice | None = None
 
 
 def swap_donor(model: str, donor: str, out: Path, gate: Gate | None, watcher: Watcher) -> dict[str, Any]:
@@ -117,6 +119,8 @@ def swap_encoder(model: str, refit: Refit, out: Path, gate: Gate | None, watcher
     """
     check_replaceable(out, PROVENANCE)
     check_gate(gate)
+    if refit.captions:
+        check_captions(refit.captions, gate.choice if gate else None)
     parents = {"model": open_checkpoint(model), "encoder": open_checkpoint(refit.encoder)}
     check_vlm(parents["model"], model)
     pictures = find_pictures(refit.images, refit.most)
@@ -133,24 +137,36 @@ def swap_encoder(model: str, refit: Refit, out: Path, gate: Gate | None, watcher
     alignment = describe_fit(closed, projector, encoder, pictures)
     for text in doubts(alignment, _error_on_evalset(gate, old, encoder, closed, projector)):
         watcher.on_warning(text)
+    told: dict[str, Any] = {
+        "vlmmerge": __version__, **_named(parents), "command": _command(parents, refit), "alignment": alignment,
+    }  # fmt: skip
+    if refit.captions:
+        llava = make_llava(vlm, encoder, projector, closed.layers)
+        schooled = _schooled(llava, make_processor(vlm, encoder), projector, refit.captions, _settings(gate), watcher)
+        projector = schooled.projector
+        told |= {
+            "captions": {"evalset": _short(refit.captions), **schooled.told},
+            "alignment": describe_fit(closed, projector, encoder, pictures),
+        }
     num_bytes = sum(file.stat().st_size for each in parents.values() for file in each.files()) + ROOM_FOR_PROJECTOR
     with written_whole(out, PROVENANCE, num_bytes) as folder:
         write_llava(make_llava(vlm, encoder, projector, closed.layers), make_processor(vlm, encoder), folder)
         del vlm, old, encoder
         gc.collect()
-        told: dict[str, Any] = {
-            "vlmmerge": __version__, **_named(parents), "command": _command(parents, refit), "alignment": alignment,
-        }  # fmt: skip
         if gate:
             told["gate"] = compare_eyes(gate, parents["model"].folder, folder)
             hint = "more pictures like those that will be asked about"
-            pass_gate(gate, told["gate"], [alignment_line(alignment)], hint)
-        about = (
-            f"The language tower of `{where(parents['model'])}` with `{where(parents['encoder'])}` as its eyes. The "
-            "projector between them was fitted to what the old eyes made of unlabelled pictures; neither tower changed."
-        )
-        write_told(folder, _without_answers(told), swap_card(parents, about, told, _settings(gate)))
+            pass_gate(gate, told["gate"], [alignment_line(told["alignment"])], hint)
+        write_told(folder, _without_answers(told), swap_card(parents, about_fit(parents), told, _settings(gate)))
     return told
+
+
+def about_fit(parents: Mapping[str, Checkpoint]) -> str:
+    """What the swap is, for its card."""
+    return (
+        f"The language tower of `{where(parents['model'])}` with `{where(parents['encoder'])}` as its eyes. The "
+        "projector between them was fitted to what the old eyes made of unlabelled pictures; neither tower changed."
+    )
 
 
 def polished(closed: Closed, watcher: Watcher) -> Projector:
@@ -160,53 +176,6 @@ def polished(closed: Closed, watcher: Watcher) -> Projector:
         start = curved_projector(start, "gelu", train, held_out)
     fitted = polish(start, train, held_out, closed.centre, watch=watcher.track)
     return min((closed.projector, fitted), key=lambda each: measure(each, held_out, closed.centre).relative_error)
-
-
-def describe_fit(closed: Closed, projector: Projector, encoder: Encoder, pictures: Pictures) -> dict[str, Any]:
-    """What was fitted to what, and how near it comes on pictures held out, as plain values."""
-    found, train = (measure(projector, rows, closed.centre) for rows in (closed.held_out, closed.train))
-    return {
-        "relative_error": found.relative_error,
-        "cosine": found.cosine,
-        "relative_error_in_training": train.relative_error,
-        "num_train": len(pictures.train),
-        "num_held_out": len(pictures.held_out),
-        "layers": list(closed.layers),
-        "grid": list(encoder.grid),
-        "tokens": encoder.num_tokens,
-        "penalty": closed.penalty,
-        "activation": projector.activation,
-    }
-
-
-def alignment_line(alignment: dict[str, Any]) -> str:
-    """The alignment in one line, for people."""
-    return (
-        f"alignment on {alignment['num_held_out']} held-out pictures: relative error "
-        f"{alignment['relative_error']:.3f}, cosine {alignment['cosine']:.3f}"
-    )
-
-
-def doubts(alignment: dict[str, Any], on_evalset: Alignment | None) -> list[str]:
-    """What speaks against a fit, in words.
-
-    Args:
-        alignment: As `describe_fit` tells it.
-        on_evalset: The projector's on the gate's pictures.
-    """
-    found = []
-    error, train = alignment["relative_error"], alignment["relative_error_in_training"]
-    errors = f"relative error {train:.3f} on {alignment['num_train']} pictures, {error:.3f} on those held out"
-    if alignment["num_train"] < FEW_PICTURES:
-        found.append(f"only {alignment['num_train']} pictures to fit to: {errors}")
-    elif error > MANY_TIMES * train:
-        found.append(f"too few pictures, or too unlike each other: {errors}")
-    if on_evalset and on_evalset.relative_error > MANY_TIMES * error:
-        found.append(
-            f"the evalset's pictures are unlike those of --images: relative error {on_evalset.relative_error:.3f} on "
-            f"them, {error:.3f} on held-out ones"
-        )
-    return found
 
 
 def check_vlm(checkpoint: Checkpoint, name: str) -> None:
@@ -220,6 +189,13 @@ def check_vlm(checkpoint: Checkpoint, name: str) -> None:
             f"{name} is no vision-language model: it has no vision tower",
             hint="MODEL and --donor are VLMs; a vision encoder alone is given by --encoder",
         )
+
+
+def _schooled(
+    llava: Any, processor: Any, projector: Projector, choice: EvalsetChoice, settings: Generate, watcher: Watcher
+) -> Schooled:
+    samples = watcher.track(load(choice.name, choice.split, choice.samples), "pictures with captions")
+    return school(llava, projector, read_lessons(llava, processor, samples, settings), watch=watcher.track)
 
 
 def _error_on_evalset(
@@ -238,8 +214,15 @@ def _error_on_evalset(
 def _command(parents: dict[str, Checkpoint], refit: Refit) -> str:
     layers = "".join(f" --layer {layer}" for layer in refit.layers or ())
     grid = ("" if refit.keeps_grid else " --grid new") + (" --fit two-layer" if refit.has_polish else "")
+    if refit.captions:
+        grid += f" --captions {_short(refit.captions)}"
     eyes = f"--encoder {where(parents['encoder'])} --images {refit.images.name} --pictures {refit.most}"
     return f"vlmmerge swap-vision {where(parents['model'])} {eyes}{grid}{layers} --out DIR"
+
+
+def _short(choice: EvalsetChoice) -> str:
+    """Of a path only its end, for a card travels."""
+    return f"{Path(choice.name).name}:{choice.split}"
 
 
 def _named(parents: dict[str, Checkpoint]) -> dict[str, Any]:
