@@ -19,7 +19,7 @@ from vlmmerge.backbone.folder import make_llava, make_processor, write_llava
 from vlmmerge.backbone.gate import Gate, compare_eyes
 from vlmmerge.backbone.pictures import Pictures, find_pictures
 from vlmmerge.backbone.projector import Projector, measure
-from vlmmerge.backbone.refit import Closed, fit_closed
+from vlmmerge.backbone.refit import ALL_VIEWS, Closed, fit_closed
 from vlmmerge.backbone.swap import polished
 from vlmmerge.backbone.targets import OldEyes
 from vlmmerge.console import watch_swap
@@ -39,19 +39,17 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="where pictures and models are kept")
     parser.add_argument("--model", type=Path, help="whose eyes are swapped")
     parser.add_argument("--samples", type=int, default=512)
-    parser.add_argument("--grids", nargs="+", choices=["old", "new"], default=["old", "new"])
     arguments = parser.parse_args()
     work = arguments.work
     pictures = draw_pictures(work / "pictures")
     model = arguments.model or uniform_blend(work / "uniform")
     gate = Gate(EvalsetChoice(name="ja-scenes", split="held_out", samples=arguments.samples), Generate())
-    print("| grid | projector | seconds | relative error | cosine | old CIDEr-D | new CIDEr-D | kept | wanted |")
-    print("|---|---|---|---|---|---|---|---|---|")
-    for grid in arguments.grids:
-        for name, wanted, folder, told in swaps(model, pictures, grid == "old", work):
-            found = compare_eyes(gate, model, folder)
-            scores = f"{found['old']:.2f} | {found['new']:.2f} | {found['kept']:.1%}"
-            print(f"| {grid} | {name} | {told} | {scores} | {wanted} |", flush=True)
+    print("| projector | seconds | relative error | cosine | old CIDEr-D | new CIDEr-D | kept | wanted |")
+    print("|---|---|---|---|---|---|---|---|")
+    for name, wanted, folder, told in swaps(model, pictures, work):
+        found = compare_eyes(gate, model, folder)
+        scores = f"{found['old']:.2f} | {found['new']:.2f} | {found['kept']:.1%}"
+        print(f"| {name} | {told} | {scores} | {wanted} |", flush=True)
 
 
 def draw_pictures(folder: Path) -> Pictures:
@@ -70,28 +68,28 @@ def uniform_blend(folder: Path) -> Path:
     return folder
 
 
-def swaps(model: Path, pictures: Pictures, keeps_grid: bool, work: Path) -> Iterator[tuple[str, str, Path, str]]:
+def swaps(model: Path, pictures: Pictures, work: Path) -> Iterator[tuple[str, str, Path, str]]:
     """Each projector's name, what was wanted of it, its folder, and seconds and alignment."""
     watcher = watch_swap()
     vlm = LiveVlm(model, Generate())
     old = OldEyes(vlm)
-    encoder = load_encoder(EYES, vlm.model.dtype, vlm.device, old.grid if keeps_grid else None)
+    encoder = load_encoder(EYES, vlm.model.dtype, vlm.device, old.grid)
     start = time.perf_counter()
     closed = fit_closed(old, encoder, pictures, watch=watcher.track)
-    seconds = time.perf_counter() - start
-    shown = describe(closed, closed.projector, seconds)
-    folder = work / f"swapped-{encoder.grid[0]}"
-    projectors = [("closed form", ">= 85 %, < 60 s", closed.projector, shown)]
+    shown = describe(closed, closed.projector, time.perf_counter() - start)
+    projectors = [("closed form", ">= 85 %, < 60 s", closed, closed.projector, shown)]
     start = time.perf_counter()
-    fitted = polished(closed, watcher)
-    projectors.append(("two-layer", ">= 95 %", fitted, describe(closed, fitted, time.perf_counter() - start)))
+    seen = fit_closed(old, encoder, pictures, num_views=ALL_VIEWS, watch=watcher.track)
+    fitted = polished(seen, watcher)
+    shown = describe(seen, fitted, time.perf_counter() - start)
+    projectors.append(("two-layer", ">= 95 %", seen, fitted, shown))
     torch.manual_seed(SEED)
     outputs, inputs = closed.projector.linear_1.weight.shape
     chance = Projector(inputs, outputs, closed.projector.activation)
-    projectors.append(("random weights", "near 0", chance, describe(closed, chance, 0.0)))
-    processor = make_processor(vlm, encoder)
-    for name, wanted, projector, told in projectors:
-        write_llava(make_llava(vlm, encoder, projector, closed.layers), processor, folder)
+    projectors.append(("random weights", "near 0", closed, chance, describe(closed, chance, 0.0)))
+    processor, folder = make_processor(vlm, encoder), work / "swapped"
+    for name, wanted, fit, projector, told in projectors:
+        write_llava(make_llava(vlm, encoder, projector, fit.layers), processor, folder)
         yield name, wanted, folder, told
 
 

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from PIL import Image
+from PIL import Image, ImageOps
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from vlmmerge.anatomy.towers import language_tower
 from vlmmerge.backbone.encoder import load_encoder
+from vlmmerge.backbone.refit import ALL_VIEWS, views_of
 from vlmmerge.backbone.tower import load_processor
 from vlmmerge.errors import CheckpointError, VlmMergeError
 
@@ -142,6 +143,14 @@ def test_layers_of_another_shape_are_not_taken(encoder_of: EncoderOf) -> None:
     lone = load_encoder(encoder_of("convnext, convolutional"), torch.float32, CPU)
     with pytest.raises(VlmMergeError, match=r"no layer -2\nhint: --layer takes -1 alone where features come as chan"):
         lone.check_layers((-2,))
+
+
+def test_a_picture_has_eight_views_the_first_two_of_which_are_itself_and_its_mirror_image() -> None:
+    picture = Image.fromarray(np.arange(27, dtype=np.uint8).reshape(3, 3, 3))
+    views = list(views_of([picture, picture], ALL_VIEWS))
+    assert len(views) == 16 and len({view.tobytes() for view in views}) == 8
+    itself, mirrored = views_of([picture], 2)
+    assert itself == picture and mirrored == ImageOps.mirror(picture)
 
 
 def test_an_encoder_without_a_map_is_refused(encoder_of: EncoderOf) -> None:

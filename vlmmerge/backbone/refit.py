@@ -10,8 +10,7 @@ from itertools import chain, islice
 from pathlib import Path
 
 import torch
-from PIL import ImageOps
-from PIL.Image import Image
+from PIL.Image import Image, Transpose
 from torch import Tensor
 
 from vlmmerge.backbone.encoder import Encoder
@@ -24,6 +23,13 @@ from vlmmerge.backbone.targets import OldEyes
 AT_ONCE = 16  # pictures
 ROOM = 2**30  # bytes of rows that are kept
 WIDEST = 4096  # inputs that are tried unasked: their sums are taken apart in a minute or so
+
+# What else a square picture shows when it is mirrored or turned: the old eyes tell what is right for that, too.
+TURNS = (
+    Transpose.FLIP_LEFT_RIGHT, Transpose.FLIP_TOP_BOTTOM, Transpose.ROTATE_180, Transpose.ROTATE_90,
+    Transpose.ROTATE_270, Transpose.TRANSPOSE, Transpose.TRANSVERSE,
+)  # fmt: skip
+FEW_VIEWS, ALL_VIEWS = 2, 1 + len(TURNS)
 
 Layers = tuple[int, ...]  # as hidden states are counted: -1 is the last
 
@@ -66,6 +72,7 @@ def fit_closed(
     encoder: Encoder,
     pictures: Pictures,
     layers: Layers | None = None,
+    num_views: int = FEW_VIEWS,
     watch: Callable[[Sequence[Path], str], Iterable[Path]] = lambda files, label: files,
 ) -> Closed:
     """Fit the projector to the old eyes' features, resampled to the encoder's map.
@@ -74,12 +81,15 @@ def fit_closed(
         old, encoder: Both eyes.
         pictures: What they look at.
         layers: Whose features are taken; None for those of `candidates` that serve held-out pictures best.
+        num_views: Of each picture, 1 to `ALL_VIEWS`. What is in closed form has learnt enough of few; what goes on by
+            gradient learns pictures by heart.
         watch: Passes files through, and shows how far it is.
     """
     tried = [layers] if layers else candidates(encoder.num_alike - 1, encoder.width)
     union = tuple(dict.fromkeys(chain.from_iterable(tried)))
-    room = ROOM // (2 * len(pictures.train) + len(pictures.held_out))
-    train = look_at(old, encoder, with_mirrored(map(read_square, watch(pictures.train, "looking"))), union, room)
+    room = ROOM // (num_views * len(pictures.train) + len(pictures.held_out))
+    squares = map(read_square, watch(pictures.train, "looking"))
+    train = look_at(old, encoder, views_of(squares, num_views), union, room)
     held_out = look_at(old, encoder, map(read_square, watch(pictures.held_out, "held-out pictures")), union, room)
 
     def fit_to(outputs: slice, each: Layers) -> Fit:
@@ -133,11 +143,11 @@ def look_at(old: OldEyes, encoder: Encoder, squares: Iterable[Image], layers: La
     return Looked(sums, (torch.cat([x for x, _ in kept]), torch.cat([y for _, y in kept])))
 
 
-def with_mirrored(squares: Iterable[Image]) -> Iterator[Image]:
-    """Each picture, and what a mirror shows of it: the old eyes tell what is right for that, too."""
+def views_of(squares: Iterable[Image], number: int) -> Iterator[Image]:
+    """Each picture, and what it shows mirrored, then turned: `number` views of it, 1 to `ALL_VIEWS`."""
     for picture in squares:
         yield picture
-        yield ImageOps.mirror(picture)
+        yield from map(picture.transpose, TURNS[: number - 1])
 
 
 def pairs_of(old: OldEyes, encoder: Encoder, squares: Iterable[Image], layers: Layers) -> Iterator[Pairs]:

@@ -25,7 +25,7 @@ from vlmmerge.backbone.gate import Gate, check_gate, compare_eyes, pass_gate
 from vlmmerge.backbone.pictures import find_pictures, square
 from vlmmerge.backbone.polish import polish
 from vlmmerge.backbone.projector import Alignment, Projector, curved_projector, measure
-from vlmmerge.backbone.refit import Closed, Layers, fit_closed, pairs_of
+from vlmmerge.backbone.refit import ALL_VIEWS, FEW_VIEWS, Closed, Layers, fit_closed, pairs_of
 from vlmmerge.backbone.targets import OldEyes
 from vlmmerge.checkpoint import Checkpoint, open_checkpoint
 from vlmmerge.errors import CheckpointError
@@ -132,7 +132,8 @@ def swap_encoder(model: str, refit: Refit, out: Path, gate: Gate | None, watcher
     grid = old.grid if refit.keeps_grid else None
     encoder = load_encoder(parents["encoder"].folder, vlm.model.dtype, vlm.device, grid)
     encoder.check_layers(refit.layers or ())
-    closed = fit_closed(old, encoder, pictures, refit.layers, watcher.track)
+    num_views = ALL_VIEWS if refit.has_polish else FEW_VIEWS
+    closed = fit_closed(old, encoder, pictures, refit.layers, num_views, watcher.track)
     projector = polished(closed, watcher) if refit.has_polish else closed.projector
     alignment = describe_fit(closed, projector, encoder, pictures)
     for text in doubts(alignment, _error_on_evalset(gate, old, encoder, closed, projector)):
