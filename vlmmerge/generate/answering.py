@@ -151,15 +151,20 @@ class Answerer:
         shared = self._shared(prompts)
         is_whole = self.settings.beams > 1 or not can_join(self.model)
         parts = [join_shared(prompts, shared)] if shared else [join(prompts)] if is_whole else self._parts(prompts)
-        said = decode(self.model, parts, self._arguments(parts[0]["input_ids"].shape[1]) | changes, shared)
+        columns = max(part["input_ids"].shape[1] for part in parts)
+        said = decode(self.model, parts, self._arguments(columns) | changes, shared)
         texts = self.tokenizer.batch_decode(said, skip_special_tokens=True)
         return [as_answer(text, self.settings) for text in texts]
 
     def _parts(self, prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
-        """A batch in parts, whose prompts are worked on one part after the other: none needs much memory at once."""
-        longest = max(len(prompt.token_ids) for prompt in prompts)
-        rows = max(1, (PART_ON_CPU if self.model.device.type == "cpu" else PART) // longest)
-        return [join(prompts[start : start + rows], num_columns=longest) for start in range(0, len(prompts), rows)]
+        """A batch in parts, each as wide as its own longest prompt: little is padded, and little needed at once."""
+        tokens = PART_ON_CPU if self.model.device.type == "cpu" else PART
+        sizes, parts = [len(prompt.token_ids) for prompt in prompts], []
+        while prompts:
+            rows = fill(sizes, tokens)
+            parts.append(join(prompts[:rows]))
+            prompts, sizes = prompts[rows:], sizes[rows:]
+        return parts
 
     def _shared(self, prompts: Sequence[Prompt]) -> Shared | None:
         num_tokens = 2 * max(map(self._size, prompts))  # one part of each of two prompts may be all of it

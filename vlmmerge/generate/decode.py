@@ -4,11 +4,12 @@ Knows what a model and its `generate` take. Does not know texts, pictures, nor a
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from vlmmerge.generate.shared import Shared
 
@@ -79,8 +80,8 @@ def decode(
 
     Args:
         model: Takes precomputed features.
-        parts: The batch, as `features.join` makes it: (rows, longest), padded on the left. Several parts of as many
-            columns are worked on one after the other, and go on together; with `num_beams` 1 only.
+        parts: The batch, as `features.join` makes it: (rows, longest), padded on the left. Several parts
+            are worked on one after the other, and go on together; with `num_beams` 1 only.
         arguments: Of `generate`, which these are passed to; with `num_beams` 1 rows that are done leave the batch.
         shared: How the batch, one part, was cut, if it was; for `num_beams` 1 only.
 
@@ -95,7 +96,8 @@ def decode(
     else:
         (batch,) = parts
         sequences = model.generate(**batch, **arguments, do_sample=False)
-    return [row[parts[0]["input_ids"].shape[1] :] for row in sequences]
+    columns = max(part["input_ids"].shape[1] for part in parts)
+    return [row[columns:] for row in sequences]
 
 
 def begin(
@@ -136,30 +138,42 @@ def can_join(model: Any) -> bool:
 
 
 def join_begun(parts: Sequence[Begun]) -> Begun:
-    """Put the rows of parts under one another. The parts are used up: their memory is free as soon as it can be."""
-    first, *others = parts
-    if not others:
-        return first
-    joined = dict(first.model_kwargs)
+    """Put the rows of parts under one another, shorter ones at the right. The parts are used up, their memory free."""
+    widest = max(parts, key=lambda part: part.input_ids.shape[1])
+    if len(parts) == 1:
+        return widest
+    columns = widest.input_ids.shape[1]
+    joined = dict(widest.model_kwargs)
     for name in joined:
         if any(isinstance(part.model_kwargs[name], Tensor) for part in parts):
-            joined[name] = torch.cat([_of_rows(part, name) for part in parts], dim=-2)
-    for layers in zip(*(part.model_kwargs["past_key_values"].layers for part in parts), strict=True):
-        for name in ("keys", "values") if layers[0].is_initialized else ():
-            setattr(layers[0], name, torch.cat([getattr(layer, name) for layer in layers]))
-            for layer in layers[1:]:
-                setattr(layer, name, None)
-    input_ids, logits = (torch.cat([getattr(part, name) for part in parts]) for name in ("input_ids", "logits"))
-    return Begun(input_ids, logits, joined, first.logits_processor, first.stopping_criteria)
+            joined[name] = torch.cat([_of_rows(part, name, columns) for part in parts], dim=-2)
+    cache = joined["past_key_values"]
+    for number, layer in enumerate(cache.layers):
+        layers = [part.model_kwargs["past_key_values"].layers[number] for part in parts]
+        for name in ("keys", "values") if layer.is_initialized else ():
+            _join_states(layers, layer, name)
+    fillers = [part.input_ids[:, -1:].expand(-1, columns - part.input_ids.shape[1]) for part in parts]
+    rows = [torch.cat([filler, part.input_ids], 1) for filler, part in zip(fillers, parts, strict=True)]
+    logits = torch.cat([part.logits for part in parts])
+    return replace(widest, input_ids=torch.cat(rows), logits=logits, model_kwargs=joined)
 
 
-def _of_rows(part: Begun, name: str) -> Tensor:
-    """What is of tokens, (..., rows, length); what is one set for all rows is repeated."""
+def _join_states(layers: Sequence[Any], target: Any, name: str) -> None:
+    """Put what layers of a cache have, (rows, heads, length, width), under one another, into one of them."""
+    states = [getattr(layer, name) for layer in layers]
+    longest = max(each.shape[-2] for each in states)
+    for layer in layers:
+        setattr(layer, name, None)
+    setattr(target, name, torch.cat([pad(each, (0, 0, longest - each.shape[-2], 0)) for each in states]))
+
+
+def _of_rows(part: Begun, name: str, columns: int) -> Tensor:
+    """What is of tokens, (..., rows, columns + 1), with zeros in front; what is one set for all rows is repeated."""
     rows, length = part.input_ids.shape
     value = part.model_kwargs[name]
     if value is None:  # an attention mask, which transformers leaves out where nothing is padded
-        return part.input_ids.new_ones((rows, length + 1))
-    return value.expand(*value.shape[:-2], rows, -1)
+        value = part.input_ids.new_ones((rows, length + 1))
+    return pad(value.expand(*value.shape[:-2], rows, -1), (columns - length, 0))
 
 
 def decode_greedily(model: Any, begun: Begun) -> list[Tensor]:

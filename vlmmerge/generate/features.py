@@ -8,7 +8,6 @@ and positions from grids stay the model's own. Does not know questions, answers,
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -99,9 +98,7 @@ def make_prompt(inputs: Mapping[str, Tensor], seen: Seen) -> Prompt:
     )
 
 
-def join(
-    prompts: Sequence[Prompt], cuts: Sequence[int] = (), seen: Sequence[Seen] = (), num_columns: int = 0
-) -> dict[str, Any]:
+def join(prompts: Sequence[Prompt], cuts: Sequence[int] = (), seen: Sequence[Seen] = ()) -> dict[str, Any]:
     """Make a batch for `generate`, padded on the left.
 
     A row is filled up with its own last token, which nothing attends to. A padding token would be one more that a
@@ -112,7 +109,6 @@ def join(
         prompts: At least one, of one model and processor.
         cuts: Tokens of each prompt's first part, if these shall end in one column: both parts are padded on the left.
         seen: The features, if not all of them are needed; each prompt's by default.
-        num_columns: The least length of rows.
 
     Returns:
         `input_ids` and `attention_mask` of shape (prompts, longest), `mm_encoder_outputs`, and what else the model
@@ -120,26 +116,22 @@ def join(
     """
     cuts = cuts or [0] * len(prompts)
     rows = [prompt.token_ids for prompt in prompts]
-    padded = partial(_padded, cuts=cuts, num_columns=num_columns)
     batch: dict[str, Any] = {
-        "input_ids": padded(rows, fillers=[row[-1] for row in rows]),
-        "attention_mask": padded([torch.ones_like(row) for row in rows]),
+        "input_ids": _padded(rows, cuts, [row[-1] for row in rows]),
+        "attention_mask": _padded([torch.ones_like(row) for row in rows], cuts),
         "mm_encoder_outputs": {"image": _join_seen(seen or [prompt.seen for prompt in prompts], rows[0].device)},
     }
     for name in prompts[0].of_tokens:
-        batch[name] = padded([prompt.of_tokens[name] for prompt in prompts])
+        batch[name] = _padded([prompt.of_tokens[name] for prompt in prompts], cuts)
     for name in prompts[0].of_picture:
         batch[name] = torch.cat([prompt.of_picture[name] for prompt in prompts])
     return batch
 
 
-def _padded(
-    rows: Sequence[Tensor], cuts: Sequence[int], num_columns: int, fillers: Sequence[Any] | None = None
-) -> Tensor:
+def _padded(rows: Sequence[Tensor], cuts: Sequence[int], fillers: Sequence[Any] | None = None) -> Tensor:
     """Rows in one tensor, each part at the right of its columns; at their left zeros, or each row's own filler."""
     width = max(cuts)
-    longest = width + max(len(row) - cut for row, cut in zip(rows, cuts, strict=True))
-    padded = rows[0].new_zeros((len(rows), max(num_columns, longest)))
+    padded = rows[0].new_zeros((len(rows), width + max(len(row) - cut for row, cut in zip(rows, cuts, strict=True))))
     for number, (row, cut) in enumerate(zip(rows, cuts, strict=True)):
         padded[number] = fillers[number] if fillers else 0
         padded[number, width - cut : width] = row[:cut]
