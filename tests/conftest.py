@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,8 +77,9 @@ import datasets, transformers.models.clip, transformers.models.llava, transforme
 import vlmmerge.console, vlmmerge.run, vlmmerge.search, vlmmerge.summary
 print("warm", flush=True)
 for line in sys.stdin:
-    arguments, folder, out, err = json.loads(line)
+    arguments, folder, out, err, environment = json.loads(line)
     if (pid := os.fork()) == 0:
+        os.environ.update(environment)
         signal.alarm(600)
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's `&` starts its jobs with Ctrl-C ignored
         os.chdir(folder)
@@ -123,12 +124,16 @@ class Cli:
         )  # fmt: skip
         assert self._read_line() == "warm\n"
 
-    def start(self, *arguments: object) -> int:
-        """Start a command; returns its process id. `wait` must follow."""
+    def start(self, *arguments: object, environment: Mapping[str, str] | None = None) -> int:
+        """Start a command, with more environment if wanted; returns its process id. `wait` must follow."""
         # A new process takes seconds to start: `whole_run` and tests/export/test_selftest.py try what it is for.
         arguments += ("--no-self-test",) if arguments[:1] == ("evolve",) else ()
         assert self._process.stdin
-        task = [[str(argument) for argument in arguments], *map(str, (self.folder / "cwd", self._out, self._err))]
+        task = [
+            [str(argument) for argument in arguments],
+            *map(str, (self.folder / "cwd", self._out, self._err)),
+            environment or {},
+        ]
         print(json.dumps(task), file=self._process.stdin, flush=True)
         return int(self._read_line())
 

@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"interrupted{_how_to_go_on(parsed)}", file=sys.stderr)
         return INTERRUPTED
-    if parsed.json and not _print_json(result):
+    if parsed.json and result is not None and not _print_json(result):
         return 1
     return int(parsed.command == "inspect" and result["grade"] == "will fail")
 
@@ -247,6 +247,7 @@ def run_answer(parsed: argparse.Namespace) -> Any:
 def run_swap_vision(parsed: argparse.Namespace) -> Any:
     from vlmmerge import console
     from vlmmerge.backbone.gate import Gate
+    from vlmmerge.backbone.processes import crew
     from vlmmerge.backbone.swap import Refit, swap_donor, swap_encoder
     from vlmmerge.scoreboard import show_swap
 
@@ -258,7 +259,7 @@ def run_swap_vision(parsed: argparse.Namespace) -> Any:
     if parsed.evalset != "none":
         choice = _evalset_choice(parsed.evalset, parsed.samples)
         gate = Gate(choice, _generate(parsed), parsed.max_loss, parsed.force)
-    model, watcher = str(_model_folder(parsed.model)), console.watch_swap()
+    model, watcher = str(_model_folder(parsed.model)), console.watch_swap(crew().is_main_process)
     if parsed.donor:
         told = swap_donor(model, parsed.donor, parsed.out, gate, watcher)
     else:
@@ -267,6 +268,8 @@ def run_swap_vision(parsed: argparse.Namespace) -> Any:
         captions = _evalset_choice(parsed.captions, None) if parsed.captions else None
         refit = Refit(parsed.encoder, parsed.images, parsed.pictures, is_old, layers, has_polish, captions)
         told = swap_encoder(model, refit, parsed.out, gate, watcher)
+    if told is None:
+        return None
     if not parsed.json:
         show_swap(told)
     console.show_written([parsed.out])

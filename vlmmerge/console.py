@@ -108,14 +108,14 @@ def watch_bytes(name: str, total: int) -> Iterator[Callable[[int], None]]:
         yield advance
 
 
-def watch_swap() -> "SwapWatcher":
-    """Show bars on stderr while eyes are swapped, and warnings."""
+def watch_swap(is_shown: bool = True) -> "SwapWatcher":
+    """Show bars on stderr while eyes are swapped, and warnings; or nothing, where another process does."""
     from vlmmerge.backbone.swap import Watcher as SwapWatcher
 
     def pass_through(things: Sequence[Any], label: str) -> Iterable[Any]:
-        return track(things, label, transient=True, console=ERR, disable=not ERR.is_terminal)
+        return track(things, label, transient=True, console=ERR, disable=not is_shown or not ERR.is_terminal)
 
-    return SwapWatcher(warn, pass_through, watch_bytes)
+    return SwapWatcher(warn if is_shown else lambda text: None, pass_through, watch_bytes)
 
 
 def show_table(rows: Sequence[dict[str, Any]], metrics: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from torch.nn.functional import cross_entropy
+from transformers import AutoModelForImageTextToText
 
 from vlmmerge.backbone.captions import Lesson, Schooling, check_captions, divide, held_out_loss, read_lessons, school
 from vlmmerge.backbone.encoder import load_encoder
@@ -152,24 +154,58 @@ def write_jsonl(folder: Path, number: int) -> Path:
     return file
 
 
-def test_own_captions_are_learnt_and_told(
-    cli: "Cli", parents: Path, images: Path, encoder_of: Callable[[str], Path], tmp_path: Path
-) -> None:
+@pytest.fixture(scope="module")
+def learning(
+    parents: Path, images: Path, encoder_of: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> list[object]:
+    """A swap whose projector learns from captions of one's own; `--out` is to follow."""
+    folder = tmp_path_factory.mktemp("captions")
     for number in range(24):
-        Image.open(images / f"{number}.png").save(tmp_path / f"{number}.jpg")
-    eyes = ("--encoder", encoder_of("vit"), "--images", images, "--captions", write_jsonl(tmp_path, 24))
-    out = tmp_path / "out"
-    done = cli.run("swap-vision", parents / "vlm", *eyes, "--evalset", "none", "--out", out, "--json")
+        Image.open(images / f"{number}.png").save(folder / f"{number}.jpg")
+    eyes = ["--encoder", encoder_of("vit"), "--images", images, "--captions", write_jsonl(folder, 24)]
+    return ["swap-vision", parents / "vlm", *eyes, "--evalset", "none", "--json", "--out"]
+
+
+@pytest.fixture(scope="module")
+def learnt(cli: "Cli", learning: list[object], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What that writes."""
+    out = tmp_path_factory.mktemp("learnt") / "out"
+    done = cli.run(*learning, out)
     assert done.status == 0, done.err
-    told = json.loads(done.out)["captions"]
+    assert json.loads(done.out) == {"out": str(out), **json.loads((out / "vlmmerge.json").read_text())}
+    return out
+
+
+def test_own_captions_are_learnt_and_told(learnt: Path) -> None:
+    told = json.loads((learnt / "vlmmerge.json").read_text())["captions"]
     assert told["evalset"] == "captions.jsonl:all" and told["num_train"] == 21 and told["num_held_out"] == 3
     assert told["loss_after"] <= told["loss_before"]
-    card = (out / "README.md").read_text(encoding="utf-8")
-    assert (
-        "## Captions\n\nIn the end the projector alone learnt from 21 captions of `captions.jsonl:all`; on 3 of" in card
-    )
+    card = (learnt / "README.md").read_text(encoding="utf-8")
+    assert "projector alone learnt from 21 captions of `captions.jsonl:all`; on 3 of them" in card
     assert "--captions captions.jsonl:all" in card
-    assert json.loads((out / "vlmmerge.json").read_text())["captions"] == told
+
+
+def test_two_processes_share_the_work_and_one_writes(
+    cli: "Cli", learning: list[object], learnt: Path, tmp_path: Path
+) -> None:
+    """As a launcher starts them: each looks at half of the pictures, and both steps by gradient are taken together."""
+    (tmp_path / "second").mkdir()
+    second, out = type(cli)(tmp_path / "second"), tmp_path / "out"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        launched = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
+    for rank, each in enumerate((cli, second)):
+        of_rank = {"RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+        each.start(*learning, out, environment=launched | of_rank)
+    main, other = cli.wait(), second.wait()
+    second.close()
+    assert (main.status, other.status) == (0, 0), main.err + other.err
+    assert (other.out, other.err) == ("", "")
+    assert {path.name for path in out.iterdir()} == {path.name for path in learnt.iterdir()}
+    alone, told = json.loads((learnt / "vlmmerge.json").read_text()), json.loads(main.out)
+    assert told["captions"]["loss_before"] == pytest.approx(alone["captions"]["loss_before"], rel=1e-4)
+    assert told["captions"]["loss_after"] <= told["captions"]["loss_before"]
+    AutoModelForImageTextToText.from_pretrained(out)
 
 
 def test_captions_and_a_donor_do_not_go_together(cli: "Cli", parents: Path, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from vlmmerge.errors import EvalsetError
 from vlmmerge.evalsets import Sample, find_split
 from vlmmerge.generate.chat import chat, conversation, template_arguments
 from vlmmerge.generate.features import Prompt, Seen, join, look
+from vlmmerge.generate.placement import best_device
 from vlmmerge.recipe import EvalsetChoice, Generate
 
 HELD_OUT_EVERY = 10
@@ -45,7 +46,7 @@ class Schooling:
     epochs: int = 12
     patience: int = 2
     rows: int = 16
-    rate: float = 3e-4
+    rate: float = 1e-4
 
 
 DEFAULT = Schooling()
@@ -165,7 +166,7 @@ def school(
     """
     from accelerate import Accelerator
 
-    accelerator = Accelerator(cpu=llava.device.type == "cpu")
+    accelerator = Accelerator(cpu=best_device() == "cpu")
     llava.requires_grad_(False)
     train, held_out = divide(lessons)
     whitening = _whitening(train)

@@ -16,6 +16,7 @@ from torch import Tensor
 from vlmmerge.backbone.encoder import Encoder
 from vlmmerge.backbone.grid import resample
 from vlmmerge.backbone.pictures import Pictures, read_square
+from vlmmerge.backbone.processes import add_up, collect, is_shared, share
 from vlmmerge.backbone.projector import Pairs, Projector, bent_projector, linear_projector, measure
 from vlmmerge.backbone.ridge import Fit, Sums, fit
 from vlmmerge.backbone.targets import OldEyes
@@ -88,9 +89,14 @@ def fit_closed(
     tried = [layers] if layers else candidates(encoder.num_alike - 1, encoder.width)
     union = tuple(dict.fromkeys(chain.from_iterable(tried)))
     room = ROOM // (num_views * len(pictures.train) + len(pictures.held_out))
-    squares = map(read_square, watch(pictures.train, "looking"))
-    train = look_at(old, encoder, views_of(squares, num_views), union, room)
-    held_out = look_at(old, encoder, map(read_square, watch(pictures.held_out, "held-out pictures")), union, room)
+
+    def seen_by_all(files: Sequence[Path], label: str, num_views: int) -> Looked:
+        views = views_of(map(read_square, watch(share(files), label)), num_views)
+        looked = look_at(old, encoder, views, union, room)
+        return joined(looked) if is_shared(files) else looked
+
+    train = seen_by_all(pictures.train, "looking", num_views)
+    held_out = seen_by_all(pictures.held_out, "held-out pictures", 1)
 
     def fit_to(outputs: slice, each: Layers) -> Fit:
         inputs = columns(union, each, encoder.width)
@@ -141,6 +147,16 @@ def look_at(old: OldEyes, encoder: Encoder, squares: Iterable[Image], layers: La
         kept.append((x.flatten(0, 1).cpu()[some], y.flatten(0, 1).cpu()[some]))
     assert sums is not None, "there is a picture"
     return Looked(sums, (torch.cat([x for x, _ in kept]), torch.cat([y for _, y in kept])))
+
+
+def joined(looked: Looked) -> Looked:
+    """What all processes saw, each of its share of the pictures."""
+    own, names = looked.sums, ("x", "y", "xx", "xy", "yy")
+    sums, rows = Sums(own.num_inputs, own.num_outputs, own.device), collect(looked.rows)
+    sums.count = sum(collect(own.count))
+    for name, total in zip(names, add_up([getattr(own, name) for name in names]), strict=True):
+        setattr(sums, name, total)
+    return Looked(sums, (torch.cat([x for x, _ in rows]), torch.cat([y for _, y in rows])))
 
 
 def views_of(squares: Iterable[Image], number: int) -> Iterator[Image]:

@@ -22,8 +22,9 @@ from vlmmerge.backbone.donor import about_donor, plan_donor, write_donor
 from vlmmerge.backbone.encoder import Encoder, load_encoder
 from vlmmerge.backbone.folder import check_language_tower, make_llava, make_processor, write_llava
 from vlmmerge.backbone.gate import Gate, check_gate, compare_eyes, pass_gate
-from vlmmerge.backbone.pictures import find_pictures, square
+from vlmmerge.backbone.pictures import Pictures, find_pictures, square
 from vlmmerge.backbone.polish import polish
+from vlmmerge.backbone.processes import crew, part
 from vlmmerge.backbone.projector import Alignment, Projector, curved_projector, measure
 from vlmmerge.backbone.refit import ALL_VIEWS, FEW_VIEWS, Closed, Layers, fit_closed, pairs_of
 from vlmmerge.backbone.targets import OldEyes
@@ -79,7 +80,7 @@ class Refit:
     captions: EvalsetChoice | None = None
 
 
-def swap_donor(model: str, donor: str, out: Path, gate: Gate | None, watcher: Watcher) -> dict[str, Any]:
+def swap_donor(model: str, donor: str, out: Path, gate: Gate | None, watcher: Watcher) -> dict[str, Any] | None:
     """Give a model the eyes of another VLM.
 
     Args:
@@ -89,11 +90,13 @@ def swap_donor(model: str, donor: str, out: Path, gate: Gate | None, watcher: Wa
         watcher: Who is told.
 
     Returns:
-        What `vlmmerge.json` in `out` says.
+        What `vlmmerge.json` in `out` says; None in a process that writes nothing, for another one does.
 
     Raises:
         VlmMergeError: Anything does not fit, or the gate refuses; then nothing is written.
     """
+    if not part():
+        return None
     check_replaceable(out, PROVENANCE)
     check_gate(gate)
     for name in (model, donor):
@@ -112,7 +115,7 @@ def swap_donor(model: str, donor: str, out: Path, gate: Gate | None, watcher: Wa
     return told
 
 
-def swap_encoder(model: str, refit: Refit, out: Path, gate: Gate | None, watcher: Watcher) -> dict[str, Any]:
+def swap_encoder(model: str, refit: Refit, out: Path, gate: Gate | None, watcher: Watcher) -> dict[str, Any] | None:
     """Give a model a vision encoder's eyes, with a projector fitted to what the old eyes saw of unlabelled pictures.
 
     Args and Returns and Raises: As `swap_donor`.
@@ -126,6 +129,27 @@ def swap_encoder(model: str, refit: Refit, out: Path, gate: Gate | None, watcher
     pictures = find_pictures(refit.images, refit.most)
     for note in pictures.notes:
         watcher.on_warning(note)
+    llava, processor, told = _fit(parents, pictures, refit, gate, watcher)
+    if not part():
+        return None
+    num_bytes = sum(file.stat().st_size for each in parents.values() for file in each.files()) + ROOM_FOR_PROJECTOR
+    with written_whole(out, PROVENANCE, num_bytes) as folder:
+        write_llava(llava, processor, folder)
+        del llava, processor
+        gc.collect()
+        if gate:
+            told["gate"] = compare_eyes(gate, parents["model"].folder, folder)
+            hint = "more pictures like those that will be asked about"
+            pass_gate(gate, told["gate"], [alignment_line(told["alignment"])], hint)
+        write_told(folder, _without_answers(told), swap_card(parents, about_fit(parents), told, _settings(gate)))
+    return told
+
+
+def _fit(
+    parents: Mapping[str, Checkpoint], pictures: Pictures, refit: Refit, gate: Gate | None, watcher: Watcher
+) -> tuple[Any, Any, dict[str, Any]]:
+    """The model with its new eyes, its processor, and what is told of both."""
+    crew()  # each process takes a GPU of its own before it loads anything
     vlm = LiveVlm(parents["model"].folder, _settings(gate))
     check_language_tower(vlm)
     old = OldEyes(vlm)
@@ -141,25 +165,13 @@ def swap_encoder(model: str, refit: Refit, out: Path, gate: Gate | None, watcher
     told: dict[str, Any] = {
         "vlmmerge": __version__, **_named(parents), "command": _command(parents, refit), "alignment": alignment,
     }  # fmt: skip
+    llava, processor = make_llava(vlm, encoder, projector, closed.layers), make_processor(vlm, encoder)
     if refit.captions:
-        llava = make_llava(vlm, encoder, projector, closed.layers)
-        schooled = _schooled(llava, make_processor(vlm, encoder), projector, refit.captions, _settings(gate), watcher)
-        projector = schooled.projector
-        told |= {
-            "captions": {"evalset": _short(refit.captions), **schooled.told},
-            "alignment": describe_fit(closed, projector, encoder, pictures),
-        }
-    num_bytes = sum(file.stat().st_size for each in parents.values() for file in each.files()) + ROOM_FOR_PROJECTOR
-    with written_whole(out, PROVENANCE, num_bytes) as folder:
-        write_llava(make_llava(vlm, encoder, projector, closed.layers), make_processor(vlm, encoder), folder)
-        del vlm, old, encoder
-        gc.collect()
-        if gate:
-            told["gate"] = compare_eyes(gate, parents["model"].folder, folder)
-            hint = "more pictures like those that will be asked about"
-            pass_gate(gate, told["gate"], [alignment_line(told["alignment"])], hint)
-        write_told(folder, _without_answers(told), swap_card(parents, about_fit(parents), told, _settings(gate)))
-    return told
+        schooled = _schooled(llava, processor, projector, refit.captions, _settings(gate), watcher)
+        told["captions"] = {"evalset": _short(refit.captions), **schooled.told}
+        told["alignment"] = describe_fit(closed, schooled.projector, encoder, pictures)
+        llava = make_llava(vlm, encoder, schooled.projector, closed.layers)
+    return llava, processor, told
 
 
 def about_fit(parents: Mapping[str, Checkpoint]) -> str:
@@ -212,7 +224,7 @@ def _error_on_evalset(
     return measure(projector, (torch.cat([x for x, _ in pairs]), y), closed.centre)
 
 
-def _command(parents: dict[str, Checkpoint], refit: Refit) -> str:
+def _command(parents: Mapping[str, Checkpoint], refit: Refit) -> str:
     layers = "".join(f" --layer {layer}" for layer in refit.layers or ())
     grid = ("" if refit.keeps_grid else " --grid new") + (" --fit two-layer" if refit.has_polish else "")
     if refit.captions:
@@ -226,7 +238,7 @@ def _short(choice: EvalsetChoice) -> str:
     return f"{Path(choice.name).name}:{choice.split}"
 
 
-def _named(parents: dict[str, Checkpoint]) -> dict[str, Any]:
+def _named(parents: Mapping[str, Checkpoint]) -> dict[str, Any]:
     return {
         name: {"name": where(checkpoint), "sha256": checkpoint.checksum, "commit": checkpoint.commit}
         for name, checkpoint in parents.items()
