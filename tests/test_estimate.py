@@ -3,11 +3,19 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from vlmmerge.errors import VlmMergeError
-from vlmmerge.estimate import describe_plan, memory_bytes, times_asked
+from vlmmerge.estimate import describe_plan, times_asked, weights_by_place
+from vlmmerge.generate.placement import Placement
+from vlmmerge.generate.skeleton import make_skeleton
 from vlmmerge.plan import Plan, make_plan
 from vlmmerge.recipe import load_recipe
+
+CUDA = torch.device("cuda", 0)
+ON_CPU, ON_GPU = Placement(torch.device("cpu"), ""), Placement(CUDA, "", {"": 0})
+LAST = ("model.language_model.layers.1", "model.language_model.norm", "lm_head")
+OVER_TWO = Placement(CUDA, "", {"": 0, **dict.fromkeys(LAST, 1)})
 
 
 def plan_of(parents: Path, *overrides: str) -> Plan:
@@ -27,31 +35,60 @@ def test_the_towers_are_all_of_the_llms_and_the_vlms_without_its_eyes(parents: P
     assert 0.5 * llms / 2 < of_vlm < plan.checkpoints["vlm"].num_bytes
 
 
+def held(plan: Plan, placement: Placement, **free: int) -> dict[str, int]:
+    """Bytes of one process by device."""
+    model = make_skeleton(plan.eyes.folder, plan.recipe.generate)
+    gpus = {torch.device("cuda", int(name[-1])): number for name, number in free.items()}
+    return {str(device): number for device, number in weights_by_place(plan, placement, model, gpus).items()}
+
+
 @pytest.mark.parametrize("residency", ["auto", "device", "host"])
-@pytest.mark.parametrize("actors", [0, 1, 3])
-def test_without_a_gpu_all_weights_are_in_one_memory_for_each_actor(parents: Path, residency: str, actors: int) -> None:
+def test_without_a_gpu_all_weights_are_in_one_memory(parents: Path, residency: str) -> None:
     vlm, towers = sizes(parents)
-    plan = plan_of(parents, f"blend.residency={residency}", f"search.actors={actors}")
-    assert memory_bytes(plan, None) == ((vlm + towers) * max(actors, 1), 0)
+    assert held(plan_of(parents, f"blend.residency={residency}"), ON_CPU) == {"cpu": vlm + towers}
 
 
 def test_parents_that_a_gpu_has_no_room_for_beside_the_model_are_counted_in_host_memory(parents: Path) -> None:
     vlm, towers = sizes(parents)
     enough = vlm + int(towers / 0.8) + 1
     plan = plan_of(parents)
-    assert memory_bytes(plan, enough) == (vlm + towers, 0)
-    on_device, on_host = memory_bytes(plan, enough - 2)
-    assert on_host == towers and vlm < on_device < vlm + towers
-    assert memory_bytes(plan_of(parents, "blend.residency=host"), 10 * enough) == (on_device, on_host)
-    assert memory_bytes(plan_of(parents, "search.actors=2"), enough) == (2 * on_device, 2 * on_host)
+    assert held(plan, ON_GPU, gpu_0=enough) == {"cuda:0": vlm + towers}
+    beside = held(plan, ON_GPU, gpu_0=enough - 2)
+    assert beside["cpu"] == towers and vlm < beside["cuda:0"] < vlm + towers
+    assert held(plan_of(parents, "blend.residency=host"), ON_GPU, gpu_0=10 * enough) == beside
 
 
 def test_a_gpu_that_is_to_hold_the_parents_and_is_too_small_is_told_before_anything_is_read(parents: Path) -> None:
     vlm, towers = sizes(parents)
     plan = plan_of(parents, "blend.residency=device")
-    assert memory_bytes(plan, vlm + towers) == (vlm + towers, 0)
+    assert held(plan, ON_GPU, gpu_0=vlm + towers) == {"cuda:0": vlm + towers}
     with pytest.raises(VlmMergeError, match=r"blend\.residency: the parents' language towers need"):
-        memory_bytes(plan, vlm + towers - 1)
+        held(plan, ON_GPU, gpu_0=vlm + towers - 1)
+
+
+def test_each_gpu_has_the_parents_of_its_own_layers_while_it_has_room(parents: Path) -> None:
+    vlm, towers = sizes(parents)
+    plan = plan_of(parents)
+    roomy = held(plan, OVER_TWO, gpu_0=10 * vlm, gpu_1=10 * vlm)
+    assert set(roomy) == {"cuda:0", "cuda:1"} and sum(roomy.values()) == vlm + towers
+    last = [slot for slot in plan.anatomy.slots if slot.layer == 1 or slot.role in ("norm.weight", "lm_head.weight")]
+    tight = held(plan, OVER_TWO, gpu_0=10 * vlm, gpu_1=roomy["cuda:1"] - 1)
+    assert tight["cuda:0"] == roomy["cuda:0"] and tight["cpu"] == plan.bytes_of(last)
+
+
+def test_layers_that_wait_in_host_memory_have_their_parents_there(parents: Path) -> None:
+    vlm, towers = sizes(parents)
+    waiting = held(
+        plan_of(parents), Placement(CUDA, "", {**OVER_TWO.device_map, "lm_head": "cpu"}), gpu_0=10**9, gpu_1=10**9
+    )
+    assert sum(waiting.values()) == vlm + towers and waiting["cpu"] > 0
+
+
+def test_actors_are_counted_on_the_device_that_they_share(parents: Path) -> None:
+    vlm, towers = sizes(parents)
+    told = describe_plan(plan_of(parents, "search.actors=3", "generate.device=cpu"))
+    assert told["device"].startswith("3 actors on one device; as the recipe says: cpu ")
+    assert told["memory"] == f"{3 * (vlm + towers) / 2**30:.2f} GiB of weights"
 
 
 QUESTIONS = ("evalset.search.split=search_questions", "generate.question=")
@@ -89,5 +126,5 @@ def test_on_a_cpu_dellas_ranks_are_counted_two_bytes_an_element_and_parent(paren
     vlm, towers = sizes(parents)
     plan = plan_of(parents, "blend.method=della_ties")
     (base_bytes,) = {plan.checkpoints[name].num_bytes for name in ("base", "ja")}  # bfloat16: two bytes an element
-    assert memory_bytes(plan, None) == (vlm + towers + 2 * base_bytes, 0)
-    assert memory_bytes(plan, 10**9) == (vlm + towers, 0)
+    assert held(plan, ON_CPU) == {"cpu": vlm + towers + 2 * base_bytes}
+    assert held(plan, ON_GPU, gpu_0=10**9) == {"cuda:0": vlm + towers}

@@ -6,28 +6,25 @@ Knows a plan and how fast this machine multiplies. The time is a rough estimate.
 import io
 import math
 import time
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from PIL import Image
 
 from vlmmerge.anatomy import Slot
-from vlmmerge.blend.residency import choose_residency, free_bytes
+from vlmmerge.blend.residency import choose_residency
 from vlmmerge.evalsets import Sample, find_split, load
-from vlmmerge.generate import (
-    best_device,
-    chat,
-    check_template,
-    choose_attention,
-    describe_device,
-    device_of,
-    load_processor,
-)
+from vlmmerge.generate import best_device, chat, check_template, choose_attention, device_of, load_processor
+from vlmmerge.generate.placement import Placement, describe_placement, free_gpus, free_memory, place_model
+from vlmmerge.generate.skeleton import make_skeleton, parameter_bytes
 from vlmmerge.plan import Plan
 from vlmmerge.recipe import EvalsetChoice, Recipe, Score
-from vlmmerge.run import grid_weights
+from vlmmerge.resident import live_names
+from vlmmerge.run import gpus_of_actor, grid_weights
 
 GIB = 2**30
+CPU = torch.device("cpu")
 # What one decoding step of one batch costs in launching work. A guess from one profile (2026-11: 32 steps of 64 rows
 # took 0.47 s on one core with the demo's 6 layers, prefill and products included); larger models and GPUs: unmeasured.
 SECONDS_PER_STEP = 0.007
@@ -48,12 +45,15 @@ def describe_plan(plan: Plan) -> dict[str, Any]:
     sizes = {key: choice.samples or num_samples(choice) for key, choice in choices.items()}
     num_finals = recipe.search.finalists + 1 + min(recipe.search.finalists, num_grid)
     times = {key: times_asked(choice, recipe) for key, choice in choices.items()}
-    num_answers = (num_candidates + num_grid) * sizes["search"] * times["search"]
+    num_answers: float = num_grid * sizes["search"] * times["search"]
     num_answers += num_finals * sizes.get("finals", 0) * times.get("finals", 1)
     num_answers += NUM_HELD_OUT_BLENDS * sizes["held_out"] * times["held_out"]
     num_answers += NUM_HELD_OUT_BLENDS * sizes.get("retention", 0)
+    machine = describe_machine(plan)
+    # Actors on GPUs of their own work side by side; others share what there is.
+    at_once = recipe.search.actors if (gpus_of_actor(plan) or 0) >= 1 else 1
+    num_answers += num_candidates * sizes["search"] * times["search"] / at_once
     seconds = seconds_per_sample(plan) * num_answers
-    num_there, num_beside = memory_bytes(plan, free_bytes(device_of(recipe.generate)))
     return {
         "parents": {name: f"{c.name}, {c.num_bytes / 1e6:,.1f} MB" for name, c in plan.checkpoints.items()},
         "blend": f"{recipe.blend.method}, {len(plan.anatomy.slots)} slots in {plan.anatomy.num_layers} layers",
@@ -62,8 +62,7 @@ def describe_plan(plan: Plan) -> dict[str, Any]:
         "search": f"{recipe.search.algorithm}, {num_candidates} candidates, {num_grid} blends of a grid",
         "score": _score(recipe.score),
         "samples": ", ".join(f"{number} {SAMPLES_ARE[key]}" for key, number in sizes.items()),
-        "memory": _memory(num_there, num_beside),
-        "device": describe_device(recipe.generate, num_there, num_beside),
+        **machine,
         "attention": choose_attention(
             plan.eyes.folder, recipe.generate, device_of(recipe.generate), trusts_code=plan.trusts_code
         ),
@@ -93,39 +92,76 @@ def example_of(choice: EvalsetChoice) -> Sample:
     return Sample("example", (picture.getvalue(),), "この画像には何が写っていますか？", ())
 
 
-def memory_bytes(plan: Plan, num_free: int | None) -> tuple[int, int]:
-    """Bytes that are resident: the live model, every parent's language tower, on a CPU DELLA's ranks, for each actor.
+def describe_machine(plan: Plan) -> dict[str, str]:
+    """How much memory weights take, where and why, as `memory` and `device`.
+
+    Raises:
+        VlmMergeError: There are too few GPUs for so many actors, or there is no room for the model.
+    """
+    settings, trusts_code, folder = plan.recipe.generate, plan.trusts_code, plan.eyes.folder
+    num_actors, each = max(plan.recipe.search.actors, 1), gpus_of_actor(plan)
+    num_gpus = None if each is None else max(int(each), 1)
+    placement = place_model(folder, settings, trusts_code=trusts_code, num_gpus=num_gpus)
+    model = make_skeleton(folder, settings, trusts_code=trusts_code)
+    on_one = num_actors if each is None else max(round(1 / each), 1)  # so many actors share a device
+    free = {device: free_memory(device) for device in {CPU, *placement.devices}}
+    for_one = {device: number // on_one for device, number in free.items() if device != CPU and number is not None}
+    weights = {
+        device: number * (num_actors if device == CPU else on_one)
+        for device, number in weights_by_place(plan, placement, model, for_one).items()
+    }
+    actors = f"{on_one} actors on one device" if on_one > 1 else ""
+    if each and on_one == 1:
+        actors = f"{num_actors} actors with {num_gpus} of {len(free_gpus(settings))} GPUs each"
+    told = describe_placement(placement, weights, free)
+    return {"memory": _memory(weights), "device": f"{actors}; {told}" if actors else told}
+
+
+def weights_by_place(
+    plan: Plan, placement: Placement, model: Any, free: Mapping[torch.device, int]
+) -> dict[torch.device, int]:
+    """Bytes of weights that one process holds: the live model, every parent's language tower, on a CPU DELLA's ranks.
 
     Args:
         plan: What is blended.
-        num_free: Free bytes of the device's own memory; None if it has none.
+        placement: Where the model lies.
+        model: The model, with or without weights.
+        free: Free bytes of the GPUs' own memories.
 
     Returns:
-        How many where the model runs, and how many in host memory beside that, from where slots are sent to two buffers
-        on the device.
+        By device, `cpu` for the host's memory. What is sent slot by slot to a GPU takes two buffers there.
 
     Raises:
-        VlmMergeError: `residency: device` is wanted, and the device is too small.
+        VlmMergeError: `residency: device` is wanted, and a GPU is too small.
     """
-    num_actors = max(plan.recipe.search.actors, 1)
-    model, towers = (number * num_actors for number in (plan.eyes.num_bytes, plan.tower_bytes))
-    left = None if num_free is None else max(num_free - model, 0)
-    if choose_residency(plan.recipe.blend.residency, towers, left) == "device" or num_free is None:
-        return model + towers + num_actors * (rank_bytes(plan) if num_free is None else 0), 0
-    longest = max(sum(_slot_bytes(plan, name, slot) for name in plan.read_parents) for slot in plan.anatomy.slots)
-    return model + 2 * longest * num_actors, towers
+    found = placement.share_out(parameter_bytes(model))
+    for device, slots in _slots_by_place(plan, placement, model).items():
+        towers, left = plan.bytes_of(slots), None if device not in free else max(free[device] - found[device], 0)
+        if left is None:
+            found[device] += towers + rank_bytes(plan, slots)
+        elif choose_residency(plan.recipe.blend.residency, towers, left) == "device":
+            found[device] += towers
+        else:
+            found[device] += 2 * max(plan.bytes_of([slot]) for slot in slots)
+            found[CPU] = found.get(CPU, 0) + towers
+    return found
 
 
-def rank_bytes(plan: Plan) -> int:
-    """Bytes of the ranks that DELLA keeps on a CPU, so that no candidate sorts: two an element and parent."""
+def _slots_by_place(plan: Plan, placement: Placement, model: Any) -> dict[torch.device, list[Slot]]:
+    if not placement.is_spread:
+        return {placement.device: list(plan.anatomy.slots)}
+    found: dict[torch.device, list[Slot]] = {}
+    for slot, name in live_names(plan, dict(model.named_parameters())).items():
+        found.setdefault(placement.where(name), []).append(slot)
+    return found
+
+
+def rank_bytes(plan: Plan, slots: Iterable[Slot]) -> int:
+    """Bytes of the ranks of slots that DELLA keeps on a CPU, so that no candidate sorts: two an element and parent."""
     if not plan.recipe.blend.method.startswith("della"):
         return 0
     shapes, keys = plan.eyes.shapes, plan.anatomy.keys[plan.layout]
-    return 2 * len(plan.blended_parents) * sum(math.prod(shapes[keys[slot]]) for slot in plan.anatomy.slots)
-
-
-def _slot_bytes(plan: Plan, parent: str, slot: Slot) -> int:
-    return plan.checkpoints[parent].tensors[plan.anatomy.keys[parent][slot]].num_bytes
+    return 2 * len(plan.blended_parents) * sum(math.prod(shapes[keys[slot]]) for slot in slots)
 
 
 def _score(score: Score) -> str:
@@ -134,9 +170,11 @@ def _score(score: Score) -> str:
     return f"{objective}; guards: {guards or 'none'}"
 
 
-def _memory(num_there: int, num_beside: int) -> str:
-    beside = f", and {num_beside / GIB:.2f} GiB in pinned host memory" if num_beside else ""
-    return f"{num_there / GIB:.2f} GiB of weights{beside}"
+def _memory(weights: Mapping[torch.device, int]) -> str:
+    """The weights of one process, or of all that share its GPU."""
+    of_gpus = sum(number for device, number in weights.items() if device != CPU)
+    there, beside = (of_gpus, weights.get(CPU, 0)) if of_gpus else (weights[CPU], 0)
+    return f"{there / GIB:.2f} GiB of weights" + (f", and {beside / GIB:.2f} GiB in host memory" if beside else "")
 
 
 def seconds_per_sample(plan: Plan) -> float:

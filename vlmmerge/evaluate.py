@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from vlmmerge.blend.live import LiveBlender
+from vlmmerge.blend.spread import SpreadBlender
 from vlmmerge.blind import find_others
 from vlmmerge.errors import ScoreError, VlmMergeError
 from vlmmerge.evalsets import find_split, load
@@ -41,7 +42,7 @@ class Evaluator:
         self.vlm = LiveVlm(plan.eyes.folder, plan.recipe.generate, trusts_code=plan.trusts_code)
 
     @cached_property
-    def blender(self) -> LiveBlender:
+    def blender(self) -> LiveBlender | SpreadBlender:
         """The parents' towers beside the live model; read when the first candidate is blended."""
         return make_blender(self.plan, self.vlm.model)
 

@@ -3,7 +3,7 @@
 Knows the recipe, headers and tokenizers. Does not know models in memory.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 
 from torch import Tensor
@@ -102,10 +102,15 @@ class Plan:
     @property
     def tower_bytes(self) -> int:
         """The bytes of all parents' language towers."""
+        return self.bytes_of(self.anatomy.slots)
+
+    def bytes_of(self, slots: Iterable[Slot]) -> int:
+        """The bytes of some slots in the files of all parents whose language towers are read."""
+        wanted = list(slots)
         return sum(
             self.checkpoints[name].tensors[key].num_bytes
             for name in self.read_parents
-            for key in set(self.anatomy.keys[name].values())
+            for key in {self.anatomy.keys[name][slot] for slot in wanted}
         )
 
     def written_keys(self, slot: Slot) -> list[str]:

@@ -3,7 +3,7 @@
 Knows a plan and a model that transformers loaded. Does not know what the model is asked.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,15 +13,19 @@ from torch import Tensor
 from vlmmerge.anatomy import EMBEDDINGS, HEAD, KEEP_EMBEDDINGS, Slot, pair
 from vlmmerge.blend.live import LiveBlender
 from vlmmerge.blend.residency import choose_residency, free_bytes, place
+from vlmmerge.blend.spread import SpreadBlender
 from vlmmerge.errors import ParentsError
+from vlmmerge.generate import live_parameters
 from vlmmerge.plan import Plan
 
 CONVERTED = "transformers converts them as it loads them: `vlmmerge blend` works file to file, a search cannot yet"
 FUSED = "transformers fuses the experts as it loads them: `vlmmerge blend` works file to file, a search cannot yet"
 
 
-def make_blender(plan: Plan, model: Any) -> LiveBlender:
+def make_blender(plan: Plan, model: Any) -> LiveBlender | SpreadBlender:
     """Read the parents' language towers to where the model runs, or to host memory, as the recipe's residency says.
+
+    Of a model over several devices each device has the parents of its own layers beside them, or host memory has.
 
     Args:
         plan: The parents and how they pair.
@@ -30,12 +34,20 @@ def make_blender(plan: Plan, model: Any) -> LiveBlender:
     Raises:
         ParentsError: The live model has other parameters than the parent's files, or a tied head differs from its
             embeddings.
-        VlmMergeError: The device is to hold the parents, and is too small.
+        VlmMergeError: A device is to hold the parents, and is too small.
     """
     check_repeated_heads(plan)
-    live, device = pair_live(plan, model), model.device
-    residency = choose_residency(plan.recipe.blend.residency, plan.tower_bytes, free_bytes(device))
-    towers = {name: _resident_tower(plan, name, device, residency) for name in plan.read_parents}
+    of_device: dict[torch.device, dict[Slot, Tensor]] = {}
+    for slot, parameter in pair_live(plan, model).items():
+        of_device.setdefault(parameter.device, {})[slot] = parameter
+    parts = [_blender_on(plan, live, device) for device, live in of_device.items()]
+    return parts[0] if len(parts) == 1 else SpreadBlender(parts)
+
+
+def _blender_on(plan: Plan, live: Mapping[Slot, Tensor], device: torch.device) -> LiveBlender:
+    """A blender for the slots that live on one device."""
+    residency = choose_residency(plan.recipe.blend.residency, plan.bytes_of(live), free_bytes(device))
+    towers = {name: _resident_tower(plan, name, list(live), device, residency) for name in plan.read_parents}
     check_live(plan, live, towers["vlm"].__getitem__ if plan.layout == "vlm" else partial(plan.read, plan.layout))
     rows = plan.vocabulary.rows_of(plan.layout, EMBEDDINGS)
     return LiveBlender(
@@ -44,19 +56,29 @@ def make_blender(plan: Plan, model: Any) -> LiveBlender:
         base=towers.pop("base"),
         parents=towers,
         live=live,
-        store_dtypes={slot: plan.eyes.dtype(plan.anatomy.keys[plan.layout][slot]) for slot in plan.anatomy.slots},
+        store_dtypes={slot: plan.eyes.dtype(plan.anatomy.keys[plan.layout][slot]) for slot in live},
         options=plan.options,
         token_rows=None if rows is None else rows.to(device),
     )
 
 
-def pair_live(plan: Plan, model: Any) -> dict[Slot, torch.nn.Parameter]:
-    """Find the live parameter of each slot, by the names that the slots have under whatever prefix most are found.
+def pair_live(plan: Plan, model: Any) -> dict[Slot, Tensor]:
+    """Find the live parameter of each slot: see `live_names`."""
+    live = live_parameters(model)
+    return {slot: live[name] for slot, name in live_names(plan, live).items()}
+
+
+def live_names(plan: Plan, live: Mapping[str, Tensor]) -> dict[Slot, str]:
+    """Find the name of each slot's live parameter, under whatever prefix most are found.
+
+    Args:
+        plan: The parents and how they pair.
+        live: A model's parameters by name, with or without weights.
 
     Raises:
         ParentsError: Some have none, or a head that the files tie has one of its own.
     """
-    live, slots = dict(model.named_parameters()), plan.anatomy.slots
+    slots = plan.anatomy.slots
     shapes = {slot: plan.eyes.shapes[plan.anatomy.keys[plan.layout][slot]] for slot in slots}
     keys = pair([*slots, HEAD], live, lambda slot, key: shapes.get(slot) == tuple(live[key].shape))
     if missing := [slot for slot in slots if slot not in keys]:
@@ -74,10 +96,10 @@ def pair_live(plan: Plan, model: Any) -> dict[Slot, torch.nn.Parameter]:
             "the loaded VLM has a head of its own, which its files tie to the embeddings",
             hint=f"mend `tie_word_embeddings` in its config.json; or {KEEP_EMBEDDINGS}",
         )
-    return {slot: live[keys[slot]] for slot in slots}
+    return {slot: keys[slot] for slot in slots}
 
 
-def check_live(plan: Plan, live: Mapping[Slot, torch.nn.Parameter], read: Callable[[Slot], Tensor]) -> None:
+def check_live(plan: Plan, live: Mapping[Slot, Tensor], read: Callable[[Slot], Tensor]) -> None:
     """Check that each live parameter holds what the layout's file holds for its slot, bit for bit.
 
     Names alone do not tell: transformers transposes, permutes or fuses some tensors as it loads them, and what is
@@ -109,12 +131,14 @@ def check_live(plan: Plan, live: Mapping[Slot, torch.nn.Parameter], read: Callab
         )
 
 
-def _resident_tower(plan: Plan, parent: str, device: torch.device, residency: str) -> dict[Slot, Tensor]:
-    """Read one parent's tower; slots of one key (a tied head) share one tensor."""
+def _resident_tower(
+    plan: Plan, parent: str, slots: Sequence[Slot], device: torch.device, residency: str
+) -> dict[Slot, Tensor]:
+    """Read some slots of one parent's tower; those of one key (a tied head) share one tensor."""
     keys = plan.anatomy.keys[parent]
-    slot_of = {key: slot for slot, key in keys.items()}
+    slot_of = {keys[slot]: slot for slot in slots}
     tensors = {key: place(plan.read(parent, slot), device, residency) for key, slot in slot_of.items()}
-    return {slot: tensors[keys[slot]] for slot in plan.anatomy.slots}
+    return {slot: tensors[keys[slot]] for slot in slots}
 
 
 def check_repeated_heads(plan: Plan) -> None:

@@ -30,6 +30,8 @@ from vlmmerge.export.card import licences_of
 from vlmmerge.export.licence import warnings
 from vlmmerge.export.selftest import check_export
 from vlmmerge.generate import choose_attention, device_of
+from vlmmerge.generate.placement import fewest_gpus, free_gpus, gpus_for_each
+from vlmmerge.generate.skeleton import make_skeleton
 from vlmmerge.genome import Ratios, encode
 from vlmmerge.journal import Journal, Record, best, make_header, read_journal
 from vlmmerge.mergekit import write_mergekit
@@ -70,6 +72,8 @@ class Run:
         """The live model; a run that only reads its journal never loads it."""
         self.watcher.on_stage("loading", 0)
         evaluator = Evaluator(self.plan)
+        if (placement := evaluator.vlm.placement).has_waiting:
+            self.watcher.on_warning(placement.why)
         for text in ancestry_warnings(evaluator.blender.distances):
             self.watcher.on_warning(text)
         return evaluator
@@ -140,6 +144,9 @@ class Run:
         from vlmmerge.search import run_search  # seconds: it imports EvoTorch, which imports Ray
 
         recipe = self.plan.recipe
+        gpus_each = gpus_of_actor(self.plan)
+        if recipe.search.actors >= 2:  # each has a model of its own
+            self._unload()
         self.watcher.on_stage("search", recipe.search.evaluations)
         for record in journal.records:
             if record["kind"] == "candidate":
@@ -152,6 +159,7 @@ class Run:
             evaluate=None if recipe.search.actors >= 2 else lambda genome: self.evaluator.evaluate(genome),
             make_evaluate=functools.partial(make_evaluate, self.plan.pinned_recipe, trusts_code=self.plan.trusts_code),
             on_record=self.watcher.on_record,
+            gpus_each=gpus_each,
         )
 
     def _score_finalists(self, journal: Journal) -> None:
@@ -190,14 +198,32 @@ class Run:
         Raises:
             RunError: The folder does not load, or answers otherwise.
         """
-        self.__dict__.pop("evaluator", None)
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        self._unload()
         winner = winner_of("candidate", records)
         assert winner, "a run without a winner ends before this"
         self.watcher.on_stage(f"asking {self.folder / BEST} in a new process", 0)
         return check_export(self.folder / BEST, self.plan.recipe, winner, trusts_code=self.plan.trusts_code)
+
+    def _unload(self) -> None:
+        """Make room: the live model comes back when somebody needs it."""
+        self.__dict__.pop("evaluator", None)
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def gpus_of_actor(plan: Plan) -> float | None:
+    """The GPUs that each actor of the search gets, or its share of one; None where they see what this process sees.
+
+    Raises:
+        VlmMergeError: There are too few GPUs for so many actors.
+    """
+    settings, num_actors = plan.recipe.generate, plan.recipe.search.actors
+    gpus = free_gpus(settings)
+    if num_actors < 2 or not gpus or device_of(settings).index is not None:
+        return None
+    needed = fewest_gpus(make_skeleton(plan.eyes.folder, settings, trusts_code=plan.trusts_code), gpus)
+    return gpus_for_each(len(gpus), num_actors, needed)
 
 
 def run_fields(plan: Plan) -> dict[str, Any]:

@@ -65,6 +65,7 @@ def run_search(
     evaluate: Evaluate | None = None,
     make_evaluate: Callable[[], Evaluate] | None = None,
     on_record: Callable[[Record], None] = lambda record: None,
+    gpus_each: float | None = None,
 ) -> None:
     """Score `settings.evaluations` candidates, and last the centre of the search distribution, into the journal.
 
@@ -81,6 +82,7 @@ def run_search(
         make_evaluate: Builds `evaluate`, once and only when a candidate needs it: in each Ray actor where
             `settings.actors` is 2 or more (Ray pickles it), else in this process where `evaluate` is not given.
         on_record: Called with each new record after it is on disk; not with those that the journal had.
+        gpus_each: The GPUs that each actor gets, or its share of one; None: actors see what this process sees.
 
     Raises:
         VlmMergeError: Fewer than 2 genes.
@@ -95,7 +97,7 @@ def run_search(
     assert make_evaluate or (evaluate and not has_actors), "actors need make_evaluate, and no actors one of the two"
     if num_genes < 2:
         raise VlmMergeError("a search needs at least 2 genes", hint="choose a finer `blend.depth`, or add a parent")
-    problem = CandidateProblem(num_genes, settings.seed, num_actors=settings.actors if has_actors else 0)
+    problem = CandidateProblem(num_genes, settings.seed, settings.actors if has_actors else 0, gpus_each)
     problem.evaluate_candidate, problem.make_evaluate = evaluate, make_evaluate
     problem.replay = Replay(journal, problem.results_of, on_record)
     try:
@@ -194,7 +196,7 @@ class CandidateProblem(Problem):
 
     replay: Replay
 
-    def __init__(self, num_genes: int, seed: int, *, num_actors: int) -> None:
+    def __init__(self, num_genes: int, seed: int, num_actors: int = 0, gpus_each: float | None = None) -> None:
         super().__init__(
             "max",
             solution_length=num_genes,
@@ -203,7 +205,7 @@ class CandidateProblem(Problem):
             eval_dtype=torch.float64,
             seed=seed,
             num_actors=num_actors,
-            num_gpus_per_actor=_gpus_per_actor(torch.cuda.device_count(), num_actors),
+            num_gpus_per_actor=gpus_each if num_actors else None,
             store_solution_stats=False,
         )
         self.evaluate_candidate: Evaluate | None = None
@@ -301,18 +303,6 @@ def _cmaes(problem: Problem, num_in_generation: int, center: Sequence[float], si
         searcher = RestartingCMAES(problem, popsize=num_in_generation, center_init=list(center), stdev_init=sigma)
     searcher.first_sigma = sigma
     return searcher
-
-
-def _gpus_per_actor(num_gpus: int, num_actors: int) -> float | None:
-    """Return the share of a GPU for an actor, such that all actors can run at once; None without GPUs.
-
-    >>> _gpus_per_actor(8, 2), _gpus_per_actor(1, 2), _gpus_per_actor(2, 3), _gpus_per_actor(0, 2)
-    (1.0, 0.5, 0.5, None)
-    """
-    if not num_gpus or not num_actors:
-        return None
-    actors_on_one = math.ceil(num_actors / num_gpus)
-    return math.floor(10_000 / actors_on_one) / 10_000  # Ray counts in ten-thousandths
 
 
 def _start_ray(num_actors: int) -> None:

@@ -45,7 +45,7 @@ def test_auto_takes_the_newest_thatis_installed_and_fits_device_dtype_and_model(
     parents: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No GPU is needed to choose: what is installed and which GPU there is are told here."""
-    monkeypatch.setattr(attention, "_taken", lambda folder, name, trusts_code: name or "sdpa")
+    monkeypatch.setattr(attention, "_taken", lambda folder, settings, name, trusts_code: name or "sdpa")
     installed = {"flash_attention_2", "flash_attention_4"}
     monkeypatch.setattr(attention, "is_installed", installed.__contains__)
 
@@ -59,5 +59,5 @@ def test_auto_takes_the_newest_thatis_installed_and_fits_device_dtype_and_model(
     assert taken((9, 0), "auto") == taken((9, 0), "float32") == "sdpa", "the checkpoint is float32"
     with pytest.raises(VlmMergeError, match=r"flash_attention_2 runs in bfloat16 or float16 only, and the model in f"):
         choose_attention(parents / "vlm", Generate(attention="flash_attention_2"), CUDA)
-    monkeypatch.setattr(attention, "_taken", lambda folder, name, trusts_code: None if name else "eager")
+    monkeypatch.setattr(attention, "_taken", lambda folder, settings, name, trusts_code: None if name else "eager")
     assert taken((9, 0), "bfloat16") == "eager", "the model supports none"

@@ -50,7 +50,7 @@ class LiveBlender:
     seed: int
     base: Tower
     parents: Mapping[str, Tower]
-    live: Mapping[Slot, torch.nn.Parameter]
+    live: Tower
     store_dtypes: Mapping[Slot, torch.dtype]
     options: Options = DEFAULTS
     token_rows: Tensor | None = None
@@ -186,10 +186,7 @@ class LiveBlender:
     @cached_property
     def distances(self) -> dict[str, float]:
         """How far each parent is from the base, in lengths of the base."""
-        meter = DistanceMeter()
-        for slot, base in self.base.items():
-            meter.add(base.shape, _reader(base), {name: _reader(tower[slot]) for name, tower in self.parents.items()})
-        return meter.distances()
+        return tower_distances(self.base, self.parents)
 
     @cached_property
     def _workers(self) -> Workers:
@@ -285,6 +282,14 @@ def blend_tower(
             ).to(dtype)
         check_finite(blended, method, str(slot), ratios[slot])
         yield slot, blended
+
+
+def tower_distances(base: Tower, parents: Mapping[str, Tower]) -> dict[str, float]:
+    """How far each parent is from the base, in lengths of the base; on whatever devices they lie."""
+    meter = DistanceMeter()
+    for slot, tensor in base.items():
+        meter.add(tensor.shape, _reader(tensor), {name: _reader(tower[slot]) for name, tower in parents.items()})
+    return meter.distances()
 
 
 def _reader(tensor: Tensor) -> Read:

@@ -4,7 +4,8 @@ from vlmmerge.generate.attention import choose_attention
 from vlmmerge.generate.chat import LONGEST_CHAT, chat, check_template, load_processor
 from vlmmerge.generate.features import Prompt
 from vlmmerge.generate.live import LiveVlm
-from vlmmerge.generate.placement import best_device, describe_device, device_of
+from vlmmerge.generate.parameters import live_parameters
+from vlmmerge.generate.placement import best_device, device_of
 
 __all__ = [
     "LONGEST_CHAT",
@@ -14,7 +15,7 @@ __all__ = [
     "chat",
     "check_template",
     "choose_attention",
-    "describe_device",
     "device_of",
+    "live_parameters",
     "load_processor",
 ]

@@ -4,13 +4,11 @@ Knows which packages transformers takes attention from. Does not know a model fa
 """
 
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from vlmmerge.checkpoint.jsonfile import read_object
-from vlmmerge.checkpoint.loading import load_part
 from vlmmerge.errors import CheckpointError, VlmMergeError
+from vlmmerge.generate.skeleton import dtype_of, make_skeleton
 from vlmmerge.recipe import Generate
 
 # What must be installed for each, and the least compute capability that it is made for; the newest first.
@@ -39,15 +37,17 @@ def choose_attention(folder: Path, settings: Generate, device: torch.device, *, 
     if settings.attention != "auto":
         if reason := _hindrance(settings.attention, folder, settings, device):
             raise VlmMergeError(f"generate.attention: {settings.attention} {reason}", hint=_hint(settings.attention))
-        if (taken := _taken(folder, settings.attention, trusts_code)) is None:
+        if (taken := _taken(folder, settings, settings.attention, trusts_code)) is None:
             raise VlmMergeError(
                 f"generate.attention: {folder} does not take {settings.attention}", hint="`auto` finds one that it does"
             )
         return taken
     for name in INSTALL:
-        if not _hindrance(name, folder, settings, device) and (taken := _taken(folder, name, trusts_code)):
+        if not _hindrance(name, folder, settings, device) and (taken := _taken(folder, settings, name, trusts_code)):
             return taken
-    taken = _taken(folder, None, trusts_code)  # transformers' own choice: sdpa if the model has it, else eager
+    taken = _taken(
+        folder, settings, None, trusts_code
+    )  # transformers' own choice: sdpa if the model has it, else eager
     assert taken
     return taken
 
@@ -62,7 +62,7 @@ def _hindrance(name: str, folder: Path, settings: Generate, device: torch.device
         return "is not installed"
     if (capability := torch.cuda.get_device_capability(device)) < CAPABILITY[name]:
         return f"needs compute capability {CAPABILITY[name]}, found {capability}"
-    if (dtype := _dtype(folder, settings)) not in HALVES:
+    if (dtype := dtype_of(folder, settings)) not in HALVES:
         return f"runs in {' or '.join(HALVES)} only, and the model in {dtype}"
     return ""
 
@@ -77,28 +77,11 @@ def _hint(name: str) -> str:
     return f"{INSTALL[name]}, or `generate.attention: auto`" if name in INSTALL else "take `auto`"
 
 
-def _dtype(folder: Path, settings: Generate) -> str:
-    """The dtype that the model will have, as far as its config tells."""
-    if settings.dtype != "auto":
-        return settings.dtype
-    config = read_object(folder / "config.json")
-    inner = config.get("text_config")
-    texts = [config, inner if isinstance(inner, dict) else {}]
-    return str(next((each[key] for each in texts for key in ("dtype", "torch_dtype") if each.get(key)), "float32"))
-
-
-def _taken(folder: Path, name: str | None, trusts_code: bool) -> str | None:
+def _taken(folder: Path, settings: Generate, name: str | None, trusts_code: bool) -> str | None:
     """What transformers takes for `name`, found on a model without weights; None if the model does not support it."""
-    from transformers import AutoConfig, AutoModelForImageTextToText
-
-    def load(*arguments: Any, **settings: Any) -> Any:
-        config = AutoConfig.from_pretrained(*arguments, **settings)
-        settings.pop("local_files_only", None)
-        with torch.device("meta"):
-            return AutoModelForImageTextToText.from_config(config, attn_implementation=name, **settings)
-
     try:
-        return str(load_part(folder, load, trusts_code).config._attn_implementation)
+        model = make_skeleton(folder, settings, name, trusts_code=trusts_code)
+        return str(model.config._attn_implementation)
     except CheckpointError:
         if name is None:
             raise

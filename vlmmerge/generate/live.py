@@ -22,7 +22,8 @@ from vlmmerge.generate.attention import choose_attention
 from vlmmerge.generate.chat import chat, check_template, load_processor
 from vlmmerge.generate.eyes import digest, put_eyes
 from vlmmerge.generate.features import Prompt, Seen, check_takes_features, look, make_prompt, move
-from vlmmerge.generate.placement import check_room, device_of
+from vlmmerge.generate.parameters import live_parameters
+from vlmmerge.generate.placement import place_model
 from vlmmerge.generate.processor import complete
 from vlmmerge.generate.store import entry, read_seen, write_seen
 from vlmmerge.recipe import Generate
@@ -40,27 +41,27 @@ class LiveVlm:
 
     Raises:
         CheckpointError: It does not load, or wants code to be run that is not trusted.
-        VlmMergeError: It has no room on its GPU, or not the attention that is wanted.
+        VlmMergeError: There is no room for it, or not the attention that is wanted.
     """
 
     def __init__(self, folder: Path, settings: Generate, *, trusts_code: bool = False) -> None:
         from transformers import AutoModelForImageTextToText  # seconds, and a blend of files needs none
 
-        self.device = device_of(settings)
         self.folder = folder
         self.processor = load_processor(folder, trusts_code=trusts_code)
-        check_room(folder, self.device)
+        self.placement = place_model(folder, settings, trusts_code=trusts_code)
+        self.device = self.placement.device
         # On a CPU transformers' own choice is the fastest there is, and nothing is built twice.
         is_plain = settings.attention == "auto" and self.device.type != "cuda"
         attention = None if is_plain else choose_attention(folder, settings, self.device, trusts_code=trusts_code)
         load = functools.partial(
             AutoModelForImageTextToText.from_pretrained, dtype=settings.dtype, attn_implementation=attention,
-            use_safetensors=True,
+            use_safetensors=True, device_map=dict(self.placement.device_map) or None,
         )  # fmt: skip
         model: Any = load_part(folder, load, trusts_code)
         check_takes_features(model, folder)
         complete(self.processor, model.config.to_dict(), dict(model.named_parameters()))
-        self.model = model.to(self.device).eval()
+        self.model = (model if self.placement.device_map else model.to(self.device)).eval()
         self.settings = settings
         self.answerer = Answerer(self.model, self.processor.tokenizer, settings)
 
@@ -69,9 +70,9 @@ class LiveVlm:
         """The attention implementation that transformers took."""
         return str(self.model.config._attn_implementation)
 
-    def parameters(self) -> dict[str, torch.nn.Parameter]:
+    def parameters(self) -> dict[str, torch.Tensor]:
         """The live parameters by name; those that share storage come once, under their first name."""
-        return dict(self.model.named_parameters())
+        return live_parameters(self.model)
 
     def prepare(self, samples: Sequence[Sample], label: str = "", settings: Generate | None = None) -> list[Prompt]:
         """Render the questions and get the pictures' features, one sample at a time: no answer depends on a batch.
@@ -172,7 +173,8 @@ class LiveVlm:
         return move(seen, self.device if has_room(self.device) else "cpu")
 
     def _put_eyes(self, device: torch.device | str) -> None:
-        if self.device.type == "cuda":  # elsewhere there is one memory
+        # Elsewhere there is one memory; and of a model over several GPUs all stays where its hooks look for it.
+        if self.device.type == "cuda" and not self.placement.is_spread:
             put_eyes(self.model, device)
 
     @functools.cached_property

@@ -1,18 +1,72 @@
-"""Where a model runs, and whether it has room there.
+"""Where a model runs: on one GPU, its layers over several, some of them in host memory, or on a CPU.
 
-Knows devices and their free memory. Does not know what a model is for. A model runs on one device: its layers are not
-spread over several.
+Decided before a weight is read, from the model's shapes and the free memory. Knows devices. Does not know what a model
+is for. Which layer goes where is worked out by accelerate.
 """
 
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from vlmmerge.errors import VlmMergeError
+from vlmmerge.generate.skeleton import make_skeleton, parameter_bytes
 from vlmmerge.recipe import Generate
 
 GIB = 2**30
-ELSEWHERE = "a larger GPU, or `generate.device: cpu`, which is slow; layers are not spread over several GPUs"
+# What of a memory's free bytes weights get, where they have somewhere else to go: the rest is for caches and for work.
+SHARE = 0.9
+HOST = "cpu"
+AS_SAID = "as the recipe says"
+LARGER = "larger GPUs, `generate.dtype: bfloat16` if the weights are float32, or `generate.device: cpu`, which is slow"
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the parts of a model lie.
+
+    Args:
+        device: Where prompts and pictures' features go: where the embeddings work.
+        why: The reason, in words.
+        device_map: A GPU's number by a module's name, or `HOST` for what waits in host memory and is sent to a GPU
+            whenever it works; as accelerate makes it, and transformers takes it. Empty where there is no GPU.
+    """
+
+    device: torch.device
+    why: str
+    device_map: Mapping[str, int | str] = field(default_factory=dict)
+
+    @property
+    def is_spread(self) -> bool:
+        """Whether the model lies in more than one place."""
+        return len(set(self.device_map.values())) > 1
+
+    @property
+    def devices(self) -> set[torch.device]:
+        """Where anything lies."""
+        return {_as_device(place) for place in self.device_map.values()} or {self.device}
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether layers wait in host memory."""
+        return HOST in self.device_map.values()
+
+    def where(self, name: str) -> torch.device:
+        """Where a parameter lies, by its name."""
+        found = {module: place for module, place in self.device_map.items() if f"{name}.".startswith(f"{module}.")}
+        place = found[max(found, key=len)] if found else self.device_map.get("", self.device)
+        return _as_device(place)
+
+    def share_out(self, sizes: Mapping[str, int]) -> dict[torch.device, int]:
+        """The bytes on each device, of parameters' by name."""
+        found: dict[torch.device, int] = {}
+        for name, num_bytes in sizes.items():
+            found[self.where(name)] = found.get(self.where(name), 0) + num_bytes
+        return found
 
 
 def best_device() -> str:
@@ -23,7 +77,7 @@ def best_device() -> str:
 
 
 def device_of(settings: Generate) -> torch.device:
-    """Where a model runs."""
+    """The kind of device that a model runs on, or the very one if the recipe names it."""
     return torch.device(settings.device if settings.device != "auto" else best_device())
 
 
@@ -38,23 +92,153 @@ def free_memory(device: torch.device) -> int | None:
         return None
 
 
-def describe_device(settings: Generate, num_there: int, num_beside: int) -> str:
-    """Which device, why, and whether its memory suffices.
+def free_gpus(settings: Generate) -> dict[int, int]:
+    """Free bytes of each GPU that a model may use, by number: of all, or of the one that the recipe names."""
+    named = device_of(settings)
+    if named.type != "cuda":
+        return {}
+    numbers = range(torch.cuda.device_count()) if named.index is None else [named.index]
+    found = {number: free_memory(torch.device("cuda", number)) for number in numbers}
+    return {number: free for number, free in found.items() if free is not None}
+
+
+def place_model(
+    folder: Path, settings: Generate, *, trusts_code: bool = False, num_gpus: int | None = None
+) -> Placement:
+    """Decide where a checkpoint's model runs; no weights are read.
 
     Args:
+        folder: A local checkpoint.
         settings: The recipe's `generate` section.
-        num_there: Bytes of weights where the model runs.
-        num_beside: Bytes of weights in host memory beside that.
+        trusts_code: Whether code that comes with the checkpoint may run.
+        num_gpus: Not more than these, the first ones; None for all that the recipe leaves to choose.
+
+    Raises:
+        VlmMergeError: GPUs and host memory together have no room for it.
+        CheckpointError: transformers does not know the model.
     """
-    device = device_of(settings)
-    why = "as the recipe says"
-    if settings.device == "auto":
-        why = f"the first of {torch.cuda.device_count()} GPUs" if device.type == "cuda" else "there is no GPU of CUDA"
-    free, host = free_memory(device), free_memory(torch.device("cpu"))
-    parts = [f"{device}, {why}: {_of(num_there, free)}"]
-    if num_beside:
-        parts.append(f"host memory, for the GPU has no room for it: {_of(num_beside, host)}")
-    return "; ".join(parts)
+    gpus = dict(islice(free_gpus(settings).items(), num_gpus))
+    if not gpus:
+        why = "there is no GPU of CUDA" if settings.device == "auto" else AS_SAID
+        return Placement(device_of(settings), why)
+    model, host = make_skeleton(folder, settings, trusts_code=trusts_code), free_memory(torch.device(HOST)) or 0
+    found = choose_placement(model, gpus, host)
+    if found is None:
+        gib = sum(parameter_bytes(model).values()) / GIB
+        free = {f"cuda:{number}": num_bytes for number, num_bytes in gpus.items()} | {"host memory": host}
+        raise VlmMergeError(
+            f"{folder} has {gib:.2f} GiB of weights, and there is no room for them",
+            details=[f"{name}: {num_bytes / GIB:.2f} GiB free" for name, num_bytes in free.items()],
+            hint=LARGER,
+        )
+    is_named = device_of(settings).index is not None
+    return replace(found, why=AS_SAID) if is_named and not found.is_spread else found
+
+
+def choose_placement(model: Any, gpus: Mapping[int, int], host: int) -> Placement | None:
+    """Choose the first GPU that has room for all of a model, else all GPUs, else these and host memory.
+
+    Args:
+        model: With or without weights.
+        gpus: Free bytes of the GPUs by number, one at least.
+        host: Free bytes of the host's memory.
+
+    Returns:
+        None if all of that is too little.
+    """
+    num_bytes = sum(parameter_bytes(model).values())
+    share = SHARE if len(gpus) > 1 else 1.0
+    for number, free in gpus.items():
+        if num_bytes <= share * free:
+            why = "the only GPU" if len(gpus) == 1 else f"the first of {len(gpus)} GPUs with room for it"
+            return Placement(torch.device("cuda", number), why, {"": number})
+    device_map = spread(model, gpus, host)
+    return _over_several(model, device_map, len(gpus)) if device_map else None
+
+
+def spread(model: Any, gpus: Mapping[int, int], host: int) -> dict[str, int | str] | None:
+    """Divide a model's layers, in order, among GPUs: evenly, else as they have room, else with the rest in host memory.
+
+    Args:
+        model: With or without weights.
+        gpus: Free bytes of the GPUs by number, one at least.
+        host: Free bytes of the host's memory.
+
+    Returns:
+        A device map as accelerate makes it; None if all of that is too little.
+    """
+    from accelerate import infer_auto_device_map
+    from accelerate.utils import get_balanced_memory
+
+    whole = list(model._no_split_modules or [])
+    limits: dict[int | str, int] = {number: int(SHARE * free) for number, free in gpus.items()}
+    evenly = get_balanced_memory(model, dict(limits), no_split_module_classes=whole)
+    for each in (evenly, limits, limits | {HOST: int(SHARE * host)}):
+        device_map = infer_auto_device_map(model, dict(each), no_split_module_classes=whole)
+        if "disk" not in device_map.values():
+            return dict(device_map)
+    return None
+
+
+def fewest_gpus(model: Any, gpus: Mapping[int, int]) -> int:
+    """How many GPUs a model needs at the least, the first ones taken; all of them if it needs host memory beside."""
+    numbers = list(gpus)
+    for count in range(1, len(numbers)):
+        if choose_placement(model, {number: gpus[number] for number in numbers[:count]}, host=0):
+            return count
+    return len(numbers)
+
+
+def gpus_for_each(num_gpus: int, num_actors: int, num_needed: int = 1) -> float | None:
+    """The GPUs that each of several actors gets, or its share of one; None without GPUs or actors.
+
+    Args:
+        num_gpus: How many there are.
+        num_actors: How many run at once.
+        num_needed: GPUs that the model of one needs.
+
+    Raises:
+        VlmMergeError: There are not so many GPUs.
+
+    >>> gpus_for_each(8, 2), gpus_for_each(1, 2), gpus_for_each(2, 3), gpus_for_each(0, 2), gpus_for_each(8, 3, 2)
+    (1.0, 0.5, 0.5, None, 2.0)
+    """
+    if not num_gpus or not num_actors:
+        return None
+    if num_needed > 1:
+        at_most = num_gpus // num_needed
+        if num_actors > at_most:
+            raise VlmMergeError(
+                f"search.actors: {num_actors} actors with a model over {num_needed} GPUs each need "
+                f"{num_actors * num_needed} GPUs; there are {num_gpus}",
+                hint=f"`search.actors: {at_most}`" if at_most > 1 else "`search.actors: 0`: one model takes them all",
+            )
+        return float(num_gpus // num_actors)
+    actors_on_one = math.ceil(num_actors / num_gpus)
+    return math.floor(10_000 / actors_on_one) / 10_000  # Ray counts in ten-thousandths
+
+
+def describe_placement(
+    placement: Placement, weights: Mapping[torch.device, int], free: Mapping[torch.device, int | None]
+) -> str:
+    """Why a model runs where it does, and whether the memory suffices.
+
+    Args:
+        placement: Where the model lies.
+        weights: Bytes of weights by device.
+        free: Free bytes by device; None where nobody tells.
+    """
+    ordered = sorted(weights, key=lambda device: (device.type != "cuda", device.index or 0))
+    told = (f"{_name(device, placement)} {_of(weights[device], free.get(device))}" for device in ordered)
+    return f"{placement.why}: {'; '.join(told)}"
+
+
+def _name(device: torch.device, placement: Placement) -> str:
+    return "host memory" if placement.device_map and device.type == HOST else str(device)
+
+
+def _as_device(place: int | str | torch.device) -> torch.device:
+    return torch.device("cuda", place) if isinstance(place, int) else torch.device(place)
 
 
 def _of(num_wanted: int, num_free: int | None) -> str:
@@ -64,16 +248,13 @@ def _of(num_wanted: int, num_free: int | None) -> str:
     return f"{num_wanted / GIB:.2f} GiB of weights, {num_free / GIB:.2f} GiB free{verdict}"
 
 
-def check_room(folder: Path, device: torch.device) -> None:
-    """Check that a GPU has room for a checkpoint's weights, before any is read.
-
-    Raises:
-        VlmMergeError: It has not.
-    """
-    num_bytes = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-    free = free_memory(device)
-    if device.type == "cuda" and free is not None and num_bytes > free:
-        raise VlmMergeError(
-            f"{folder} has {num_bytes / GIB:.2f} GiB of weights, and {device} {free / GIB:.2f} GiB of free memory",
-            hint=ELSEWHERE,
-        )
+def _over_several(model: Any, device_map: dict[str, int | str], num_gpus: int) -> Placement:
+    embeddings = model.get_input_embeddings()
+    name = next(name for name, module in model.named_modules() if module is embeddings)
+    used = sorted({place for place in device_map.values() if isinstance(place, int)})
+    first = torch.device("cuda", used[0])  # what waits in host memory works there
+    found = Placement(first, "", device_map).where(f"{name}.weight")
+    why = f"layers over {len(used)} of {num_gpus} GPUs, for none alone has room"
+    if HOST in device_map.values():
+        why = f"some layers wait in host memory, which is slow, for all GPUs ({num_gpus}) are too small"
+    return Placement(found if found.type == "cuda" else first, why, device_map)
