@@ -93,7 +93,7 @@ def evaluate_models(
     for model, folder in models.items():
         vlm = LiveVlm(folder, questions.generate, trusts_code=questions.trusts_code)
         for name, part in parts.items():
-            answered[name][model], faults = _ask(vlm, part, f"{model}: looking at {name}")
+            answered[name][model], faults = _ask(vlm, part, f"{model}, {name}")
             for fault in faults:
                 warn(f"{model}, {name}: {fault.message}; its answer counts as empty")
             results[name] = compare(part.samples, answered[name])

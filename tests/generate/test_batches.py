@@ -184,3 +184,15 @@ def test_a_budget_is_searched_once_for_a_model_and_a_machine(
     assert answers(batch_tokens=100) == first and len(searched) == 3
     monkeypatch.setenv("VLMMERGE_CACHE", "/dev/null/nowhere")
     assert answers() == first and len(searched) == 4
+
+
+def test_who_watches_is_told_how_many_have_their_answers_whatever_the_batches(
+    vlm: LiveVlm, samples: list[Sample]
+) -> None:
+    prompts = vlm.prepare(samples)
+    for num_tokens in (100, 10**6):
+        told: list[int] = []
+        with room_for(vlm, num_tokens, no_room_on_a_device):
+            vlm.answerer.answer(prompts, told.append)
+        assert told[-1] == len(prompts) and len(set(told)) > 1
+        assert all(0 <= number <= len(prompts) for number in told)

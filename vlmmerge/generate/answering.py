@@ -6,7 +6,7 @@ Knows a live model, its tokenizer and how much the device bears. Does not know p
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -25,7 +25,7 @@ from vlmmerge.generate.batches import (
     remember_budget,
 )
 from vlmmerge.generate.chat import as_answer
-from vlmmerge.generate.decode import EndOneByOne, Stop, can_join, decode
+from vlmmerge.generate.decode import EndOneByOne, Stop, can_join, decode, unwatched
 from vlmmerge.generate.features import Prompt, join
 from vlmmerge.generate.shared import Shared, can_share, find_shared, join_shared
 from vlmmerge.recipe import Generate
@@ -48,8 +48,12 @@ class Answerer:
         self._budget = None if settings.batch_tokens == "auto" else int(settings.batch_tokens)
         self._notes: list[str] = []
 
-    def answer(self, prompts: Sequence[Prompt]) -> list[str]:
+    def answer(self, prompts: Sequence[Prompt], watch: Callable[[int], None] = unwatched) -> list[str]:
         """Answer without sampling, in batches of like length; where memory runs out, in smaller ones from there on.
+
+        Args:
+            prompts: Any number.
+            watch: Told how many have their answers.
 
         Returns:
             One answer a prompt, in the prompts' order, stripped of special tokens, thoughts and outer white space.
@@ -62,7 +66,8 @@ class Answerer:
         budget = self._choose_budget(prompts)
         while waiting:
             batch = waiting[: fill([self._size(prompts[index]) for index in waiting], budget)]
-            said = self._try([prompts[index] for index in batch])
+            count = _counting(watch, len(prompts) - len(waiting))
+            said = self._try([prompts[index] for index in batch], watch=count)
             if said is None:
                 budget = self._budget = self._halve(budget, [self._size(prompts[index]) for index in batch])
                 continue
@@ -123,10 +128,15 @@ class Answerer:
         fits = self._try(rows, changes) is not None
         return time.perf_counter() - start if fits else None
 
-    def _try(self, prompts: Sequence[Prompt], changes: dict[str, Any] | None = None) -> list[str] | None:
+    def _try(
+        self,
+        prompts: Sequence[Prompt],
+        changes: dict[str, Any] | None = None,
+        watch: Callable[[int], None] = unwatched,
+    ) -> list[str] | None:
         """Answer one batch; None where memory runs out."""
         try:
-            return self._answer_batch(prompts, changes or {})
+            return self._answer_batch(prompts, changes or {}, watch)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -147,12 +157,14 @@ class Answerer:
         return halved
 
     @torch.inference_mode()
-    def _answer_batch(self, prompts: Sequence[Prompt], changes: dict[str, Any]) -> list[str]:
+    def _answer_batch(
+        self, prompts: Sequence[Prompt], changes: dict[str, Any], watch: Callable[[int], None]
+    ) -> list[str]:
         shared = self._shared(prompts)
         is_whole = self.settings.beams > 1 or not can_join(self.model)
         parts = [join_shared(prompts, shared)] if shared else [join(prompts)] if is_whole else self._parts(prompts)
         columns = max(part["input_ids"].shape[1] for part in parts)
-        said = decode(self.model, parts, self._arguments(columns) | changes, shared)
+        said = decode(self.model, parts, self._arguments(columns) | changes, shared, watch)
         texts = self.tokenizer.batch_decode(said, skip_special_tokens=True)
         return [as_answer(text, self.settings) for text in texts]
 
@@ -182,3 +194,7 @@ class Answerer:
             "repetition_penalty": settings.repetition_penalty,
             "pad_token_id": tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
         }
+
+
+def _counting(watch: Callable[[int], None], start: int) -> Callable[[int], None]:
+    return lambda num_done: watch(start + num_done)

@@ -73,8 +73,16 @@ class Begun:
     stopping_criteria: Callable[[Tensor, Any], Tensor]
 
 
+def unwatched(num_done: int) -> None:
+    """Nobody wants to know how many are done."""
+
+
 def decode(
-    model: Any, parts: Sequence[Mapping[str, Any]], arguments: Mapping[str, Any], shared: Shared | None = None
+    model: Any,
+    parts: Sequence[Mapping[str, Any]],
+    arguments: Mapping[str, Any],
+    shared: Shared | None = None,
+    watch: Callable[[int], None] = unwatched,
 ) -> list[Tensor]:
     """Let a model go on from a batch, without sampling.
 
@@ -84,15 +92,15 @@ def decode(
             are worked on one after the other, and go on together; with `num_beams` 1 only.
         arguments: Of `generate`, which these are passed to; with `num_beams` 1 rows that are done leave the batch.
         shared: How the batch, one part, was cut, if it was; for `num_beams` 1 only.
+        watch: Told how many rows are done; for `num_beams` 1 only.
 
     Returns:
         Each row's new tokens, (length,), the one that ended it among them; the padding after that may be there, too.
     """
     if arguments.get("num_beams", 1) == 1:
         custom = {"custom_generate": begin, "shared": shared}
-        sequences = decode_greedily(
-            model, join_begun([model.generate(**part, **arguments, **custom, do_sample=False) for part in parts])
-        )
+        begun = [model.generate(**part, **arguments, **custom, do_sample=False) for part in parts]
+        sequences = decode_greedily(model, join_begun(begun), watch)
     else:
         (batch,) = parts
         sequences = model.generate(**batch, **arguments, do_sample=False)
@@ -176,7 +184,7 @@ def _of_rows(part: Begun, name: str, columns: int) -> Tensor:
     return pad(value.expand(*value.shape[:-2], rows, -1), (columns - length, 0))
 
 
-def decode_greedily(model: Any, begun: Begun) -> list[Tensor]:
+def decode_greedily(model: Any, begun: Begun, watch: Callable[[int], None] = unwatched) -> list[Tensor]:
     """Choose the likeliest token again and again; a row that is done leaves the batch.
 
     The loop of transformers' `generate`. There, rows that are done are computed to the end of the longest.
@@ -195,6 +203,7 @@ def decode_greedily(model: Any, begun: Begun) -> list[Tensor]:
             for number in is_done.nonzero()[:, 0].tolist():
                 done[rows[number]] = input_ids[number]
             kept = (~is_done).nonzero()[:, 0]
+            watch(len(done) - len(kept))
             if not len(kept):
                 return done
             if len(kept) < len(rows):

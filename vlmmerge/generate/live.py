@@ -5,13 +5,14 @@ metrics, nor where its weights came from.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress, track
 
 from vlmmerge.checkpoint.loading import load_part
 from vlmmerge.errors import EvalsetError, VlmMergeError
@@ -95,6 +96,10 @@ class LiveVlm:
     def ask(self, samples: Sequence[Sample], label: str = "") -> tuple[list[str], list[VlmMergeError]]:
         """Prepare and answer; a sample that cannot be asked has an empty answer, and the others lose nothing.
 
+        Args:
+            samples: What to ask.
+            label: Shown before progress bars; none are shown without.
+
         Returns:
             One answer a sample, and what is wrong with those that could not be asked.
 
@@ -102,11 +107,13 @@ class LiveVlm:
             EvalsetError: None can be asked.
             CheckpointError: As `prepare`.
         """
-        prepared = self._try_prepare(samples, label, self.settings)
+        prepared = self._try_prepare(samples, label and f"{label}: looking", self.settings)
         faults = [each for each in prepared if isinstance(each, VlmMergeError)]
         if len(faults) == len(samples):
             raise_faults(faults, len(samples))
-        answers = iter(self.answer([each for each in prepared if isinstance(each, Prompt)]))
+        prompts = [each for each in prepared if isinstance(each, Prompt)]
+        with _shown(label and f"{label}: answering", len(prompts)) as watch:
+            answers = iter(self.answerer.answer(prompts, watch))
         return ["" if isinstance(each, VlmMergeError) else next(answers) for each in prepared], faults
 
     @torch.inference_mode()
@@ -180,6 +187,15 @@ class LiveVlm:
     @functools.cached_property
     def _digest(self) -> str:
         return digest(self.model, self.processor, self.device.type)
+
+
+@contextmanager
+def _shown(label: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr, if there is a label and a person to look; gives what tells it how many are done."""
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not label or not console.is_terminal) as progress:
+        bar = progress.add_task(label, total=total)
+        yield lambda num_done: progress.update(bar, completed=num_done)
 
 
 def has_room(device: torch.device) -> bool:
