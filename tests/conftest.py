@@ -70,11 +70,16 @@ search: {evaluations: 14, seed: 5, grid: 2, finalists: 2}
 
 # What importing the libraries costs is paid once; each command then runs in a process of its own, forked from there.
 WARM_CLI = """
-import json, os, signal, sys
+import gc, json, os, signal, sys
 from vlmmerge import cli
 cli._quieten_libraries()
-import datasets, transformers.models.clip, transformers.models.llava, transformers.models.mistral
-import vlmmerge.console, vlmmerge.run, vlmmerge.search, vlmmerge.summary
+import datasets
+from transformers import (
+    AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor, CLIPImageProcessorPil, CLIPVisionModel,
+    LlavaForConditionalGeneration, LlavaProcessor, MistralForCausalLM, SiglipVisionModel,
+)  # by class: their modules alone import next to nothing
+import vlmmerge.backbone.swap, vlmmerge.console, vlmmerge.run, vlmmerge.search, vlmmerge.summary
+gc.freeze()  # what the libraries are made of is never garbage: to look through it took a third of a command's time
 print("warm", flush=True)
 for line in sys.stdin:
     arguments, folder, out, err, environment = json.loads(line)

@@ -63,8 +63,10 @@ def encoder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
 
 @pytest.fixture(scope="session")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 24 pictures, and one file that is none. Never write in it."""
     folder, chance = tmp_path_factory.mktemp("images"), np.random.default_rng(5)
     for number in range(24):
         coarse = Image.fromarray(chance.integers(0, 256, (4, 5, 3), dtype=np.uint8))
         coarse.resize((50, 40), Image.Resampling.BICUBIC).save(folder / f"{number}.png")
+    (folder / "broken.jpg").write_bytes(b"no picture")
     return folder

@@ -1,8 +1,12 @@
 """`swap-vision --encoder`: any vision encoder's eyes, with a projector in closed form, as a folder that loads."""
 
 import json
+import os
 import shutil
+import signal
+import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +25,7 @@ from vlmmerge.backbone.tower import load_processor
 from vlmmerge.errors import CheckpointError, VlmMergeError
 
 if TYPE_CHECKING:
-    from conftest import Cli
+    from conftest import Cli, Done
 
 EncoderOf = Callable[[str], Path]
 
@@ -76,24 +80,37 @@ def swap(cli: "Cli", *arguments: object) -> Any:
     return cli.run("swap-vision", *arguments)
 
 
+@pytest.fixture(scope="module")
+def swapped(
+    cli: "Cli", parents: Path, images: Path, encoder_of: EncoderOf, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str, str], tuple[Path, "Done"]]:
+    """The tiny VLM with the eyes of an encoder on a grid, made once, and the command that has ended."""
+
+    @cache
+    def made(kind: str, grid: str) -> tuple[Path, "Done"]:
+        out = tmp_path_factory.mktemp("swapped") / "out"
+        eyes = ("--encoder", encoder_of(kind), "--images", images, "--grid", grid, "--fit", "two-layer")
+        done = swap(cli, parents / "vlm", *eyes, "--out", out, "--samples", 2, "--max-loss", 1, "--json")
+        assert done.status == 0, done.err
+        return out, done
+
+    return made
+
+
 KINDS_AND_GRIDS = [("dinov2 with registers", "new"), ("vit", "old"), ("convnext, convolutional", "old")]
 
 
 @pytest.mark.parametrize(("kind", "grid"), KINDS_AND_GRIDS)
 def test_the_folder_loads_as_a_llava_and_answers_and_its_language_tower_has_not_changed(
-    kind: str, grid: str, cli: "Cli", parents: Path, images: Path, encoder_of: EncoderOf, tmp_path: Path
+    kind: str, grid: str, parents: Path, images: Path, swapped: Callable[[str, str], tuple[Path, "Done"]]
 ) -> None:
-    encoder, num_before, out = encoder_of(kind), NUM_BEFORE[kind], tmp_path / "out"
-    eyes = ("--encoder", encoder, "--images", images, "--grid", grid, "--fit", "two-layer")
-    done = swap(cli, parents / "vlm", *eyes, "--out", out, "--samples", 2, "--max-loss", 1, "--json")
-    assert done.status == 0, done.err
-    told = json.loads(done.out)
-    side = 4 if grid == "new" else 3
-    alignment = told["alignment"]
-    assert alignment["grid"] == [side, side] and alignment["tokens"] == side**2 + max(0, num_before - 1)
+    out, done = swapped(kind, grid)
+    alignment, side = json.loads(done.out)["alignment"], 4 if grid == "new" else 3
+    assert alignment["grid"] == [side, side] and alignment["tokens"] == side**2 + max(0, NUM_BEFORE[kind] - 1)
     assert 0 < alignment["relative_error"] < 1.5 and alignment["cosine"] > 0.3
     assert (alignment["num_train"], alignment["num_held_out"]) == (21, 3)
     assert "warning: only 21 pictures to fit to: relative error" in done.err
+    assert f"warning: 1 picture skipped: {images / 'broken.jpg'}" in done.err
     model = AutoModelForImageTextToText.from_pretrained(out)
     inputs = AutoProcessor.from_pretrained(out).apply_chat_template(
         [{"role": "user", "content": [{"type": "image", "image": Image.new("RGB", (40, 30))}]}],
@@ -171,12 +188,21 @@ def test_a_vlm_is_no_encoder(parents: Path) -> None:
     assert "tensors of its vision tower are missing" in str(caught.value) and "--donor" in str(caught.value)
 
 
-def test_what_is_no_encoder_at_all_is_told(cli: "Cli", parents: Path, images: Path, tmp_path: Path) -> None:
-    done = swap(cli, parents / "vlm", "--encoder", parents / "ja-llm", "--images", images, "--out", tmp_path / "out")
-    assert done.status == 1
-    assert f"error: {parents / 'ja-llm'}: transformers does not load it as a vision encoder" in done.err
-    assert "hint: --encoder wants a folder or hub id with config.json" in done.err
-    assert not (tmp_path / "out").exists()
+@pytest.mark.parametrize("kind", ["a language model", "an encoder without an image processor", "a folder of pictures"])
+def test_what_is_no_encoder_is_told(
+    kind: str, cli: "Cli", parents: Path, images: Path, encoder_of: EncoderOf, tmp_path: Path
+) -> None:
+    encoder = {"a language model": parents / "ja-llm", "a folder of pictures": images}.get(kind, tmp_path / "encoder")
+    if kind == "an encoder without an image processor":
+        shutil.copytree(encoder_of("vit"), encoder)
+        (encoder / "preprocessor_config.json").unlink()
+    done = swap(cli, parents / "vlm", "--encoder", encoder, "--images", images, "--out", tmp_path / "out")
+    assert done.status == 1 and not (tmp_path / "out").exists()
+    if kind == "a folder of pictures":
+        assert f"error: {images}" in done.err and "config.json" in done.err
+    else:
+        assert f"error: {encoder}: transformers does not load it as a vision encoder\n" in done.err
+        assert "hint: --encoder wants a folder or hub id with config.json, model.safetensors and preproc" in done.err
 
 
 def test_a_model_that_is_no_vlm_is_told(
@@ -206,7 +232,7 @@ def test_a_swap_that_loses_too_much_writes_nothing_unless_it_is_forced(
     vlm = Path(__file__).parents[2] / "recipes/demo-parents/vlm"
     encoder = encoder_of("siglip")
     eyes = ("--encoder", encoder, "--images", images, "--out", tmp_path / "out")
-    asked = ("--evalset", "ja-scenes:held_out_english", "--samples", 8)
+    asked = ("--evalset", "ja-scenes:held_out_english", "--samples", 4, "--max-new-tokens", 24)
     before = sorted(tmp_path.iterdir())
     done = swap(cli, vlm, *eyes, *asked)
     assert done.status == 1
@@ -219,14 +245,42 @@ def test_a_swap_that_loses_too_much_writes_nothing_unless_it_is_forced(
 
 
 def test_the_new_model_can_be_a_parent(
+    cli: "Cli", parents: Path, swapped: Callable[[str, str], tuple[Path, "Done"]], tmp_path: Path
+) -> None:
+    new, _ = swapped("convnext, convolutional", "old")
+    few = [
+        "search.evaluations=1",
+        "search.grid=0",
+        "evalset.finals=",
+        f"parents.vlm={new}",
+        "generate.max_new_tokens=2",
+    ]
+    overrides = [word for text in few for word in ("--set", text)]
+    done = cli.run("evolve", parents / "recipe.yaml", "--run", tmp_path / "run", *overrides)
+    assert done.status == 0, done.err
+
+
+def test_killed_at_any_moment_a_swap_leaves_its_input_and_no_half_written_folder(
     cli: "Cli", parents: Path, images: Path, encoder_of: EncoderOf, tmp_path: Path
 ) -> None:
-    shutil.copytree(parents, tmp_path / "parents")
-    encoder = encoder_of("siglip")
-    eyes = ("--encoder", encoder, "--images", images, "--evalset", "none")
-    done = swap(cli, parents / "vlm", *eyes, "--out", tmp_path / "parents" / "new")
+    inputs = {file: file.read_bytes() for file in (parents / "vlm").iterdir()}
+    arguments = ["swap-vision", parents / "vlm", "--encoder", encoder_of("vit"), "--images", images, "--max-loss", 1]
+    arguments += ["--samples", 2, "--out", tmp_path / "out"]
+    part = tmp_path / ".out.part"
+    (cli.folder / "stderr").write_text("")  # not what an earlier command told
+    process = cli.start(*arguments)
+    while "skipped" not in (cli.folder / "stderr").read_text():  # the pictures are found, and nothing is loaded
+        time.sleep(0.002)
+    os.kill(process, signal.SIGINT)
+    done = cli.wait()
+    assert (done.status, list(tmp_path.iterdir())) == (130, []) and done.err.endswith("interrupted\n")
+    process = cli.start(*arguments)
+    while not (part / "processor_config.json").exists():  # the model is there already
+        time.sleep(0.002)
+    os.kill(process, signal.SIGKILL)
+    assert cli.wait().status == -signal.SIGKILL
+    assert [path.name for path in tmp_path.iterdir()] == [".out.part"]
+    assert {file: file.read_bytes() for file in (parents / "vlm").iterdir()} == inputs
+    done = cli.run(*arguments)
     assert done.status == 0, done.err
-    few = ["search.evaluations=1", "search.grid=0", "evalset.finals=", "parents.vlm=new"]
-    overrides = [word for text in few for word in ("--set", text)]
-    done = cli.run("evolve", tmp_path / "parents" / "recipe.yaml", "--run", tmp_path / "run", *overrides)
-    assert done.status == 0, done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -4,6 +4,7 @@ Knows modules and processors. Does not know how the projector was fitted.
 """
 
 import copy
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -32,6 +33,8 @@ def check_language_tower(vlm: LiveVlm) -> None:
         why = f"it is a {type(decoder).__name__}, which comes back as a {held.__name__}"
     elif "mrope_section" in (getattr(config, "rope_parameters", None) or {}):
         why = "it counts positions in pictures in three dimensions"
+    elif "token_type_ids" in inspect.signature(vlm.model.forward).parameters:
+        why = "it reads the tokens of a picture in both directions"
     elif vlm.model.config.get_text_config() is vlm.model.config or not hasattr(vlm.model.config, "image_token_id"):
         why = "its config names no image token"
     if why:

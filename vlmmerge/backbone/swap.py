@@ -28,6 +28,7 @@ from vlmmerge.backbone.processes import crew, part
 from vlmmerge.backbone.projector import Alignment, Projector, curved_projector, measure
 from vlmmerge.backbone.refit import ALL_VIEWS, FEW_VIEWS, Closed, Layers, fit_closed, pairs_of
 from vlmmerge.backbone.targets import OldEyes
+from vlmmerge.backbone.tower import load_processor
 from vlmmerge.checkpoint import Checkpoint, open_checkpoint
 from vlmmerge.errors import CheckpointError
 from vlmmerge.evalsets import load
@@ -126,6 +127,7 @@ def swap_encoder(model: str, refit: Refit, out: Path, gate: Gate | None, watcher
         check_captions(refit.captions, gate.choice if gate else None)
     parents = {"model": open_checkpoint(model), "encoder": open_checkpoint(refit.encoder)}
     check_vlm(parents["model"], model)
+    load_processor(parents["encoder"].folder)  # whether it is an encoder is known before anything large is loaded
     pictures = find_pictures(refit.images, refit.most)
     for note in pictures.notes:
         watcher.on_warning(note)

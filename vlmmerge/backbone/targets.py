@@ -6,6 +6,7 @@ eyes.
 """
 
 import math
+import re
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from vlmmerge.generate import LiveVlm
 from vlmmerge.generate.features import look
 
 TRIAL_SIDE = 448  # of a blank picture
+RESAMPLER = re.compile(r"resampl|perceiver|q_?former|query_tokens")
 
 
 class OldEyes:
@@ -33,6 +35,8 @@ class OldEyes:
     def __init__(self, vlm: LiveVlm) -> None:
         self.vlm = vlm
         config = vlm.model.config.to_dict()
+        if any(RESAMPLER.search(name) for name in vlm.parameters()):
+            raise self._refused("they come out of a resampler, whose tokens stand for no part of the picture")
         # Where a picture is seen whole first, and then tile by tile, it is the whole that is a map.
         self._base = _base_side(config) if config.get("image_grid_pinpoints") else None
         self._hidden: list[Tensor] = []
