@@ -180,10 +180,18 @@ def test_a_vlm_that_loads_with_another_head_than_its_files_say_is_refused(tied_p
 
 def test_held_out_scores_carry_intervals_and_the_reported_metrics(evaluator: Evaluator) -> None:
     record = evaluator.hold_out(evaluator.plan.space.decode(GENOMES[0]))
-    assert list(record) == ["scores", "answers"], "without guards and retention there is nothing else to tell"
+    assert list(record) == ["scores", "asked", "answers"], "without guards and retention there is nothing else to tell"
     assert len(record["answers"]) == 6 and list(record["scores"]) == ["cider", "chrf", "exact", "japanese"]
     for score in record["scores"].values():
         assert score["low"] <= score["value"] <= score["high"] and score["num_samples"] == 6
+
+
+def test_held_out_scores_tell_how_was_asked_and_with_which_attention(parents: Path) -> None:
+    auto, eager = (
+        evaluator_of(parents, f"generate.attention={name}").held_out_exam.asked for name in ("auto", "eager")
+    )
+    assert auto.startswith("ja-scenes:held_out@") and "|beams:1|penalty:1|max:8|float32|attention:sdpa|" in auto
+    assert auto.replace("sdpa", "eager") == eager
 
 
 GUARDS = "score.guards={japanese: 90, length_ratio: 1, repetition: 0.01, grounding: 1}"
@@ -237,7 +245,7 @@ def test_questions_that_only_one_sample_is_asked_are_asked_again_with_another_pi
 
 def test_held_out_records_tell_what_the_guards_found(guarded: Evaluator) -> None:
     record = guarded.hold_out(guarded.plan.space.decode(GENOMES[0]))
-    assert list(record) == ["scores", "answers", "guarded"]
+    assert list(record) == ["scores", "asked", "answers", "guarded"]
     assert list(record["guarded"]) == ["score", "objective", "guards"]
     values = {name: score["value"] for name, score in record["scores"].items()}
     assert record["guarded"]["objective"] == pytest.approx(values["cider"] + 0.01 * values["chrf"])
@@ -252,6 +260,8 @@ def test_retention_asks_in_the_vlms_own_language_whatever_the_recipe_asks_and_sa
     samples = load("ja-scenes", "held_out_english", 3)
     assert record["retention"]["answers"] == alone.answer(alone.prepare(samples))
     assert record["retention"]["answers"] != record["answers"][:3]
+    assert "|system:" in record["asked"] and "|system:" not in record["retention"]["asked"]
+    assert record["retention"]["asked"].startswith("ja-scenes:held_out_english@")
     assert list(record["retention"]["scores"]) == ["cider"]
     assert record["retention"]["scores"]["cider"]["num_samples"] == 3
 

@@ -133,6 +133,7 @@ def test_evolve_with_json_prints_one_object_with_the_table_and_nothing_else_on_s
             score = row["scores"][metric]
             assert score["low"] <= score["value"] <= score["high"] and score["num_samples"] == 6
             assert score["signature"].startswith(metric)
+        assert row["asked"].startswith("ja-scenes:held_out@") and "|attention:sdpa|" in row["asked"]
     assert [set(sample) for sample in printed["samples"]] == [{"id", "reference", "vlm", "best"}] * 4
 
 
@@ -142,7 +143,9 @@ def test_the_run_folder_holds_the_journal_the_recipe_and_the_best(whole_run: "Wh
     _, records = read_journal(whole_run.folder / "journal.jsonl")
     winner = winner_of("candidate", records)
     assert provenance["candidate"] == winner
-    assert provenance["held_out"]["scores"] == kinds(records, "held_out")[-1]["scores"]
+    of_best = kinds(records, "held_out")[-1]
+    assert all(provenance["held_out"][key] == of_best[key] for key in ("scores", "asked"))
+    assert f"- `{of_best['asked']}`" in (whole_run.folder / "best" / "README.md").read_text()
     assert winner is not None and len(provenance["genes"]) == len(winner["genome"]) == 16
 
 

@@ -62,14 +62,15 @@ def test_a_run_tells_what_guards_found_and_what_they_keep(capsys: pytest.Capture
 
 def test_a_run_tells_what_each_blend_has_kept_of_the_vlms_own_language(capsys: pytest.CaptureFixture[str]) -> None:
     score = {"value": 6.47, "low": 5.74, "high": 7.11, "signature": "cider|n:16"}
-    told = {"name": "ja-scenes:held_out_english", "scores": {"cider": score}}
+    asked = "ja-scenes:held_out_english@1|attention:sdpa"
+    told = {"name": "ja-scenes:held_out_english", "scores": {"cider": score}, "asked": asked}
     rows = [
         {"name": "vlm", "retention": {**told, "change": None}},
         {"name": "best", "retention": {**told, "change": {"cider": (-4.22, -5.63, -2.85)}}},
     ]
     show_retention(rows)
     out = capsys.readouterr().out
-    assert "ja-scenes:held_out_english" in out and "cider|n:16" in out
+    assert "ja-scenes:held_out_english" in out and "cider|n:16" in out and asked in out
     parent, best = (line for line in out.splitlines() if "5.74 to 7.11" in line)
     assert "-4.22" in best and "-5.63 to -2.85" in best and "-" not in parent
     show_retention([{"name": "best"}])

@@ -115,9 +115,16 @@ def answer_one(folder: Path, image: bytes, question: str, settings: Generate, *,
     return vlm.answer(vlm.prepare([sample]))[0]
 
 
-def signature(vlm: LiveVlm, name: str, samples: Sequence[Sample]) -> str:
-    """All that could move answers beside the weights: what is asked, how, and what computes it."""
-    settings = vlm.settings
+def signature(vlm: LiveVlm, name: str, samples: Sequence[Sample], settings: Generate | None = None) -> str:
+    """All that could move answers beside the weights: what is asked, how, and what computes it.
+
+    Args:
+        vlm: Who is asked.
+        name: Of the samples.
+        samples: What is asked.
+        settings: How; the model's own by default.
+    """
+    settings = settings or vlm.settings
     texts = {"system": settings.system, "question": settings.question, "stop": "\n".join(settings.stop)}
     parts = [
         f"{name}@{_digest(repr([(sample.id, sample.question, sample.references) for sample in samples]))}",

@@ -132,8 +132,8 @@ def show_table(rows: Sequence[dict[str, Any]], metrics: Sequence[str]) -> None:
         cells = [_cell(metric, [row["scores"][metric][key] for key in ("value", "low", "high")]) for metric in metrics]
         table.add_row(row["name"], *cells, _cell(metrics[0], row["difference"], "+") if row["difference"] else "")
     OUT.print(table)
-    for metric in metrics:
-        OUT.print(f"[dim]{rows[-1]['scores'][metric]['signature']}[/]", soft_wrap=True)
+    for signature in (*(rows[-1]["scores"][metric]["signature"] for metric in metrics), rows[-1]["asked"]):
+        OUT.print(f"[dim]{escape(signature)}[/]", soft_wrap=True, end="\n" if signature else "")
     for note in told_notes({row["name"]: row["scores"] for row in rows}):
         OUT.print(note, soft_wrap=True, markup=False)
     OUT.print(f"lead: by how much `best` is better in {metrics[0]}, with the interval of a paired bootstrap")

@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
+from vlmmerge.ask import signature
 from vlmmerge.blend.live import LiveBlender
 from vlmmerge.blend.spread import SpreadBlender
 from vlmmerge.blind import find_others
@@ -66,8 +67,9 @@ class Evaluator:
         choice = self.evalset.retention
         samples = load(choice.name, choice.split, choice.samples)
         settings = self.vlm.settings.model_copy(update={"question": None, "system": None})
-        prompts = self.vlm.prepare(samples, f"looking at {choice.name}:{choice.split}", settings)
-        return Exam(samples, prompts, make_scorer(choice, samples, retention_metrics(choice), self.settings))
+        prompts = self.vlm.prepare(samples, f"looking at {_name(choice)}", settings)
+        scorer = make_scorer(choice, samples, retention_metrics(choice), self.settings)
+        return Exam(samples, prompts, scorer, asked=signature(self.vlm, _name(choice), samples, settings))
 
     def evaluate(self, genome: Sequence[float]) -> Result:
         """Score a genome on the search split; one that fails gets no score and the reason."""
@@ -112,8 +114,9 @@ class Evaluator:
         """Answer and score the held-out split, and the retention's if the recipe has one.
 
         Returns:
-            A new dict: `scores`, each metric's passport, and `answers`; where there are guards, `guarded` with the
-            score that they leave, `objective` and `guards`; with a retention its own `scores` and `answers`.
+            A new dict: `scores`, each metric's passport, `asked`, the signature of how was asked, and `answers`; where
+            there are guards, `guarded` with the score that they leave, `objective` and `guards`; with a retention its
+            own `scores`, `asked` and `answers`.
 
         Raises:
             VlmMergeError: The blend is not finite.
@@ -126,15 +129,17 @@ class Evaluator:
         marked = self._guard(exam, said, scores)
         return {
             "scores": {name: passport(score) for name, score in scores.items()},
+            "asked": exam.asked,
             "answers": answers,
             **({"guarded": {"score": marked.score, **marked.as_plain()}} if self.limits else {}),
             **({"retention": self._retain()} if self.evalset.retention else {}),
         }
 
     def _retain(self) -> Result:
-        answers = self.vlm.answer(self.retention_exam.prompts)
-        scores = self.retention_exam.scorer.score(answers)
-        return {"scores": {name: passport(score) for name, score in scores.items()}, "answers": answers}
+        exam = self.retention_exam
+        answers = self.vlm.answer(exam.prompts)
+        scores = {name: passport(score) for name, score in exam.scorer.score(answers).items()}
+        return {"scores": scores, "asked": exam.asked, "answers": answers}
 
     def _guard(self, exam: Exam, said: Sequence[str], scores: Mapping[str, Score]) -> Guarded:
         """The objective, turned down by the guards; `said` are the answers to the exam and to its `unasked`."""
@@ -152,9 +157,14 @@ class Evaluator:
         check_guards(self.limits, [sample.references for sample in samples])
         others = find_others(samples, self.vlm.settings.question) if "grounding" in self.limits else None
         unasked = others.unasked if others else []
-        prompts = self.vlm.prepare([*samples, *unasked], f"looking at {choice.name}:{choice.split}")
+        prompts = self.vlm.prepare([*samples, *unasked], f"looking at {_name(choice)}")
         number, scorer = len(samples), make_scorer(choice, samples, metrics, self.settings)
-        return Exam(samples, prompts[:number], scorer, others, prompts[number:])
+        asked = signature(self.vlm, _name(choice), samples)
+        return Exam(samples, prompts[:number], scorer, others, prompts[number:], asked)
+
+
+def _name(choice: EvalsetChoice) -> str:
+    return f"{choice.name}:{choice.split}"
 
 
 def retention_metrics(choice: EvalsetChoice) -> list[str]:

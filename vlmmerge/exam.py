@@ -26,6 +26,7 @@ class Exam:
         scorer: What the answers are scored by.
         others: Where the answers with other pictures come from, if grounding is asked for.
         unasked: Prompts of `others.unasked`.
+        asked: The signature of how the samples are asked.
     """
 
     samples: list[Sample]
@@ -33,6 +34,7 @@ class Exam:
     scorer: Scorer
     others: Others | None = None
     unasked: Sequence[Prompt] = ()
+    asked: str = ""
 
 
 @dataclass(frozen=True)

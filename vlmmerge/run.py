@@ -349,13 +349,18 @@ def export_candidate(
         "genes": {
             gene.name: gene.to_value(number) for gene, number in zip(plan.space.genes, candidate["genome"], strict=True)
         },
-        "held_out": {"scores": of_it[-1]["scores"], "beside": beside} if of_it else {},
+        "held_out": _with_asked(of_it[-1], beside) if of_it else {},
     }
     if of_it and "guarded" in of_it[-1]:
         provenance["held_out"]["guarded"] = of_it[-1]["guarded"]
     if of_it and "retention" in of_it[-1]:
-        provenance["retention"] = {"scores": of_it[-1]["retention"]["scores"], "beside": retained}
+        provenance["retention"] = _with_asked(of_it[-1]["retention"], retained)
     export(plan, ratios_of(plan, candidate), out, provenance, watcher)
+
+
+def _with_asked(record: Record, beside: Record) -> Record:
+    """A blend's scores with how it was asked, where its line of the journal tells, and those of the blends beside."""
+    return {**{key: record[key] for key in ("scores", "asked") if key in record}, "beside": beside}
 
 
 def as_mergekit_file(plan: Plan, candidate: Record, title: str) -> str:

@@ -158,8 +158,8 @@ def show_retention(rows: Sequence[Mapping[str, Any]]) -> None:
             cells = _numbers(metric, told["scores"][metric]) + (_numbers(metric, change, "+") if change else ())
             table.add_row(metric, escape(name), *cells, end_section=name == list(retained)[-1])
     OUT.print(table)
-    for score in first["scores"].values():
-        OUT.print(f"[dim]{escape(score['signature'])}[/]", soft_wrap=True)
+    for signature in (*(score["signature"] for score in first["scores"].values()), first["asked"]):
+        OUT.print(f"[dim]{escape(signature)}[/]", soft_wrap=True, end="\n" if signature else "")
     OUT.print("change: from the VLM parent, with the interval of a paired bootstrap", soft_wrap=True)
 
 

@@ -26,9 +26,10 @@ def held_out_rows(plan: Plan, records: list[Record]) -> list[dict[str, Any]]:
     """One row a blend, the best last: name, scores, and by how much the best is better in the objective's first metric.
 
     Returns:
-        New dicts; `difference` is (value, low, high) of the paired bootstrap, None for the best itself. With guards
-        there is `guarded`: the score that they leave, the objective, and what each found. With a retention there is
-        `retention`: its name, its scores, and in each metric the `change` from the VLM parent, None for the parent.
+        New dicts; `asked` is the signature of how was asked, empty where an old journal does not tell; `difference` is
+        (value, low, high) of the paired bootstrap, None for the best itself. With guards there is `guarded`: the score
+        that they leave, the objective, and what each found. With a retention there is `retention`: its name, its
+        scores, and in each metric the `change` from the VLM parent, None for the parent.
     """
     held_out = last_held_out(records)
     metric = metrics_of(plan)[0]
@@ -42,6 +43,7 @@ def held_out_rows(plan: Plan, records: list[Record]) -> list[dict[str, Any]]:
             "name": name,
             "of": record["of"],
             "scores": record["scores"],
+            "asked": record.get("asked", ""),
             "difference": None if name == "best" else paired_difference(scores["best"], scores[name]),
             **({"guarded": record["guarded"]} if "guarded" in record else {}),
             **({"retention": retained[name]} if retained else {}),
@@ -62,6 +64,7 @@ def _retention_rows(plan: Plan, held_out: Mapping[str, Record]) -> dict[str, dic
         name: {
             "name": f"{choice.name}:{choice.split}",
             "scores": record["retention"]["scores"],
+            "asked": record["retention"].get("asked", ""),
             "change": None
             if name == "vlm"
             else {metric: paired_difference(score, scores["vlm"][metric]) for metric, score in scores[name].items()},

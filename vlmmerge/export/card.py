@@ -159,7 +159,8 @@ def _score_table(told: Mapping[str, Any]) -> str:
         (name, *(f"{scores[m]['value']:.2f} ({scores[m]['low']:.2f} to {scores[m]['high']:.2f})" for m in metrics))
         for name, scores in blends.items()
     ]
-    lines = [f"- `{told['scores'][metric]['signature']}`" for metric in metrics]
+    signatures = [*(told["scores"][metric]["signature"] for metric in metrics), told.get("asked", "")]
+    lines = [f"- `{signature}`" for signature in signatures if signature]
     lines += [f"- {note}" for note in told_notes(blends)]
     return f"{_table(['', *metrics], rows)}\n\n" + "\n".join(lines)
 
