@@ -13,9 +13,10 @@ from PIL import Image
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForImageTextToText
 
-from vlmmerge.backbone.captions import Lesson, Schooling, check_captions, divide, held_out_loss, read_lessons, school
+from vlmmerge.backbone.captions import Schooling, check_captions, held_out_loss, school
 from vlmmerge.backbone.encoder import load_encoder
 from vlmmerge.backbone.folder import make_llava, make_processor
+from vlmmerge.backbone.lessons import Lesson, divide, read_lessons
 from vlmmerge.backbone.projector import Projector
 from vlmmerge.errors import EvalsetError
 from vlmmerge.evalsets import load

@@ -16,12 +16,13 @@ import torch
 from vlmmerge import __version__
 from vlmmerge.anatomy.towers import towers
 from vlmmerge.backbone.alignment import alignment_line, describe_fit, doubts
-from vlmmerge.backbone.captions import Schooled, check_captions, read_lessons, school
+from vlmmerge.backbone.captions import Schooled, check_captions, school
 from vlmmerge.backbone.card import swap_card, where
 from vlmmerge.backbone.donor import about_donor, plan_donor, write_donor
 from vlmmerge.backbone.encoder import Encoder, load_encoder
 from vlmmerge.backbone.folder import check_language_tower, make_llava, make_processor, write_llava
 from vlmmerge.backbone.gate import Gate, check_gate, compare_eyes, pass_gate
+from vlmmerge.backbone.lessons import read_lessons
 from vlmmerge.backbone.pictures import Pictures, find_pictures, square
 from vlmmerge.backbone.polish import polish
 from vlmmerge.backbone.processes import crew, part
