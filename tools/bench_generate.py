@@ -345,19 +345,30 @@ def measure_next(_: int, repeats: int) -> list[dict[str, Any]]:
     num_weights = sum(parameter.numel() for parameter in model.parameters())
     rows = []
     for num_pictures, each in ((16, 1), (2, 8)):
-        settings = Generate(max_new_tokens=24)
-        subject = Subject(model, processor, questions(pictures(num_pictures), each), settings)
-        prompts, batches = prepare(subject), plain_batches(subject)
-        answerer = Answerer(model, processor.tokenizer, settings)
-        tasks = functools.partial(answerer.answer, prompts), functools.partial(plain_answers, subject, batches)
-        ours, plain = medians(repeats, *tasks)
-        num_same = sum(map(str.__eq__, answerer.answer(prompts), plain_answers(subject, batches)))
+        samples = questions(pictures(num_pictures), each)
         name = f"LLaVA-NeXT-shaped, {num_weights / 1e9:.2f} B, {num_pictures} pictures with {each} question(s) each"
-        rows.append(ratio(name, ours, plain, 2))
-        rows.append(
-            figure("the same answers", f"{num_same} of {len(prompts)}", "all", reached=num_same == len(prompts))
-        )
+        rows += beside_plain(name, Subject(model, processor, samples, Generate(max_new_tokens=24)), repeats)
     return rows
+
+
+def beside_plain(name: str, subject: Subject, repeats: int) -> list[dict[str, Any]]:
+    prompts, batches = prepare(subject), plain_batches(subject)
+    answerer = Answerer(subject.model, subject.processor.tokenizer, subject.settings)
+    said: dict[str, list[str]] = {}
+
+    def ours() -> None:
+        said["ours"] = answerer.answer(prompts)
+
+    def plain() -> None:
+        said["plain"] = plain_answers(subject, batches)
+
+    ours()  # finds its batches
+    own, theirs = medians(repeats, ours, plain)
+    num_same = sum(map(str.__eq__, said["ours"], said["plain"]))
+    return [
+        ratio(name, own, theirs, 2),
+        figure("the same answers", f"{num_same} of {len(prompts)}", "all", reached=num_same == len(prompts)),
+    ]
 
 
 def measure_gpu(_: int, repeats: int) -> list[dict[str, Any]]:

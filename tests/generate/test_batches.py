@@ -151,7 +151,7 @@ def test_the_search_for_a_budget_ends_where_more_is_no_faster_or_does_not_fit_or
     assert find_budget(lambda tokens: tokens * 1e-4, 2**20) in (SMALLEST, 2 * SMALLEST)
     assert find_budget(lambda tokens: launching(tokens) if tokens < 10_000 else None, 2**20) == 2**13
     assert find_budget(lambda tokens: None, 2**20) == SMALLEST
-    assert find_budget(lambda tokens: 11.0, 2**20) == SMALLEST
+    assert find_budget(lambda tokens: 61.0, 2**20) == SMALLEST
     assert find_budget(lambda tokens: 1.0, 2**14) == 2**14
     once_slow = iter([1.0, 5.0, 1.0, 1.0, 1.0])  # at the second trial the machine had other work
     assert find_budget(lambda tokens: next(once_slow), 2**14) == 2**14

@@ -30,7 +30,7 @@ from vlmmerge.generate.features import Prompt, join
 from vlmmerge.generate.shared import Shared, can_share, find_shared, join_shared
 from vlmmerge.recipe import Generate
 
-TRIAL_TOKENS = 64  # new ones at most, in a trial of a budget
+TRIAL_TOKENS = 16  # new ones at most, in a trial of a budget
 WORTH_A_SEARCH = 4 * SMALLEST  # tokens to answer; fewer take no longer than the search
 
 

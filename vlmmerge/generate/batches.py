@@ -19,7 +19,7 @@ LARGEST, LARGEST_ON_CPU = 2**20, 2**15
 PART, PART_ON_CPU = 2**14, 2**11
 WORTH = 1.05  # a budget twice as large must be so much faster
 PATIENCE = 2  # doublings without that, in a row, end the search: one may be noise
-LONGEST_TRIAL = 10.0  # seconds; a machine that needs so long has enough to do
+LONGEST_TRIAL = 60.0  # seconds; a machine that needs so long has enough to do
 
 
 def fill(sizes: Sequence[int], budget: int) -> int:
