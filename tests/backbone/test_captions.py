@@ -84,6 +84,25 @@ def test_what_is_said_is_the_caption_and_the_token_that_ends_it(room: Room) -> N
         assert before.endswith("[/INST]") and int((lesson.token_ids == llava.config.image_token_id).sum()) == 16
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "{{ message['content'] + eos_token }}",
+        "{{ message['content'][0]['text'] + eos_token + '\\n' }}",
+        "{{ nothing.at }}",
+    ],
+    ids=["as a text", "as parts, with more behind", "not at all"],
+)
+def test_a_chat_template_may_take_answers_in_any_form(answer: str, room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    llava, processor, _, lessons = room
+    asked = "{{ bos_token }}[INST]<image>{{ messages[0]['content'][1]['text'] }}[/INST]"
+    template = asked + "{% for message in messages[1:] %}" + answer + "{% endfor %}"
+    monkeypatch.setattr(processor, "chat_template", template)
+    found = read_lessons(llava, processor, SAMPLES, Generate())
+    for one, other in zip(found, lessons, strict=True):
+        assert torch.equal(one.token_ids, other.token_ids) and one.num_said == other.num_said
+
+
 def test_captions_lower_the_held_out_loss_and_only_the_projector_changes(room: Room) -> None:
     llava, _, projector, lessons = room
     before = {name: tensor.clone() for name, tensor in llava.state_dict().items()}

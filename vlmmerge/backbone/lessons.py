@@ -5,7 +5,8 @@ know how a projector learns.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,13 +58,13 @@ def read_lessons(llava: Any, processor: Any, samples: Iterable[Sample], settings
     """
     given: list[Tensor] = []
     hook = llava.model.multi_modal_projector.register_forward_pre_hook(lambda module, inputs: given.append(inputs[0]))
-    lessons: list[Lesson] = []
+    lessons, ends = list[Lesson](), _ends(llava, processor.tokenizer)
     for sample in samples:
         inputs = chat(processor, sample, settings)
         is_listed = isinstance(look(llava, inputs.to(llava.device)).pooler_output, list)
         features, pictures = given.pop().cpu(), hashlib.sha256(b"".join(sample.images)).hexdigest()
         for reference in sample.references:
-            said = _said(processor, sample, reference, settings)
+            said = _said(processor, sample, reference, settings, ends)
             token_ids = torch.cat([inputs["input_ids"][0].cpu(), said])
             lessons.append(Lesson(token_ids, len(said), features, pictures, is_listed))
     hook.remove()
@@ -81,15 +82,30 @@ def divide(lessons: Sequence[Lesson]) -> tuple[list[Lesson], list[Lesson]]:
     )
 
 
-def _said(processor: Any, sample: Sample, reference: str, settings: Generate) -> Tensor:
+def _said(processor: Any, sample: Sample, reference: str, settings: Generate, ends: Collection[int]) -> Tensor:
     """The tokens of an answer as the chat template writes one, up to the token that ends it."""
-    tokenizer, arguments = processor.tokenizer, template_arguments(processor)
-    asked = conversation(sample, settings, [Image.new("RGB", (1, 1))] * len(sample.images))
-    answered = [*asked, {"role": "assistant", "content": [{"type": "text", "text": reference}]}]
-    before = processor.apply_chat_template(asked, **arguments)
-    whole = processor.apply_chat_template(answered, **{**arguments, "add_generation_prompt": False})
-    end = tokenizer.eos_token or ""
-    text = whole.removeprefix(before) if whole.startswith(before) and reference in whole else reference + end
+    tokenizer = processor.tokenizer
+    text = _written(processor, sample, reference, settings) or reference
     ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"][0]
-    ends = (ids == tokenizer.eos_token_id).nonzero().flatten()
-    return ids[: int(ends[0]) + 1] if len(ends) else torch.cat([ids, ids.new_tensor([tokenizer.eos_token_id])])
+    end = next((place for place, token in enumerate(ids.tolist()) if token in ends), None)
+    return torch.cat([ids, ids.new_tensor([tokenizer.eos_token_id])]) if end is None else ids[: end + 1]
+
+
+def _written(processor: Any, sample: Sample, reference: str, settings: Generate) -> str | None:
+    """What the chat template adds for an answer; None where it takes none behind such a question."""
+    arguments = template_arguments(processor)
+    asked = conversation(sample, settings, [Image.new("RGB", (1, 1))] * len(sample.images))
+    before = processor.apply_chat_template(asked, **arguments)
+    for content in ([{"type": "text", "text": reference}], reference):  # templates want the one or the other
+        answered = [*asked, {"role": "assistant", "content": content}]
+        with suppress(Exception):  # a template's own errors, of any kind
+            whole = processor.apply_chat_template(answered, **{**arguments, "add_generation_prompt": False})
+            if whole.startswith(before) and reference in whole:
+                return str(whole.removeprefix(before))
+    return None
+
+
+def _ends(llava: Any, tokenizer: Any) -> frozenset[int]:
+    """The tokens that end an answer."""
+    told = llava.generation_config.eos_token_id
+    return frozenset([tokenizer.eos_token_id, *(told if isinstance(told, list) else [told])])
