@@ -138,6 +138,17 @@ def test_a_batch_is_worked_on_in_parts_of_bounded_size_and_goes_on_as_one(
     assert sum(sizes[:num_parts]) < len(prompts) * longest, "a part is no wider than its own longest prompt"
 
 
+def test_parts_of_one_prompt_each_are_padded_where_they_go_on_together(
+    vlm: LiveVlm, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shorter ones read what they were padded with: no part was padded by itself, so none had an attention mask."""
+    prompts = vlm.prepare(list({sample.images: sample for sample in samples}.values()))
+    assert len({len(prompt.token_ids) for prompt in prompts}) > 1
+    wanted = [vlm.answer([prompt])[0] for prompt in prompts]
+    monkeypatch.setattr(answering, "PART_ON_CPU", 1)
+    assert vlm.answer(prompts) == wanted
+
+
 def test_a_batch_is_filled_as_if_all_its_rows_were_as_long_as_its_longest() -> None:
     sizes = [10, 10, 10, 11, 20, 50]
     assert [fill(sizes, budget) for budget in (1, 29, 30, 43, 44, 99, 100, 299, 300)] == [1, 2, 3, 3, 4, 4, 5, 5, 6]

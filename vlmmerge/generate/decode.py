@@ -152,8 +152,10 @@ def join_begun(parts: Sequence[Begun]) -> Begun:
         return widest
     columns = widest.input_ids.shape[1]
     joined = dict(widest.model_kwargs)
+    is_padded = any(part.input_ids.shape[1] < columns for part in parts)  # though none alone may be, and have a mask
     for name in joined:
-        if any(isinstance(part.model_kwargs[name], Tensor) for part in parts):
+        is_mask = is_padded and name == "attention_mask"
+        if is_mask or any(isinstance(part.model_kwargs[name], Tensor) for part in parts):
             joined[name] = torch.cat([_of_rows(part, name, columns) for part in parts], dim=-2)
     cache = joined["past_key_values"]
     for number, layer in enumerate(cache.layers):
