@@ -12,7 +12,7 @@ from vlmmerge.cache import cache_folder
 from vlmmerge.evalsets import Sample, load
 from vlmmerge.generate import LiveVlm, live
 from vlmmerge.generate.eyes import digest
-from vlmmerge.generate.features import Seen
+from vlmmerge.generate.features import Seen, move
 from vlmmerge.generate.store import entry, read_seen, write_seen
 from vlmmerge.recipe import Generate
 
@@ -45,6 +45,35 @@ def test_what_was_seen_once_is_not_looked_at_again(parents: Path, samples: list[
     looked.clear()
     assert answers(parents, samples) == first and not looked
     assert answers(parents, samples, SETTINGS.model_copy(update={"question": "何色ですか？"})) and not looked
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux tells what is mapped")
+def test_on_a_cpu_features_stay_in_their_files_which_are_mapped(
+    parents: Path, samples: list[Sample], looked: list[Any]
+) -> None:
+    """Those of one tensor were copied once more, so that each picture took memory for all of a search."""
+    vlm = LiveVlm(parents / "vlm", SETTINGS)
+    vlm.prepare(samples)
+    for sample, prompt in zip(samples, vlm.prepare(samples), strict=True):
+        for features in prompt.seen.pooler_output:
+            assert mapped_file(features.data_ptr()) == str(entry(vlm._digest, sample.images))
+    file = entry("f" * 64, [b"picture"])
+    write_seen(file, Seen(torch.ones(7, 16)))
+    seen = read_seen(file)
+    assert seen
+    for there in (seen, move(seen, "cpu")):
+        assert isinstance(there.pooler_output, torch.Tensor)
+        assert mapped_file(there.pooler_output.data_ptr()) == str(file)
+
+
+def mapped_file(address: int) -> str:
+    """What file of this process lies at an address; empty for memory that is its own."""
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        span, _, _, _, _, *name = line.split(maxsplit=5)
+        first, last = (int(end, 16) for end in span.split("-"))
+        if first <= address < last:
+            return "".join(name)
+    return ""
 
 
 def test_features_are_told_by_the_bytes_of_eyes_and_pictures_and_by_every_setting(parents: Path) -> None:

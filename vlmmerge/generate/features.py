@@ -150,6 +150,8 @@ def _join_seen(seen: Sequence[Seen], device: torch.device) -> Seen:
 
 def _join_pooled(pooled: Sequence[Pooled], device: torch.device) -> Pooled:
     tensors = [features for features in pooled if isinstance(features, Tensor)]
+    if len(tensors) == 1:  # perhaps a file's, mapped: a copy would take memory
+        return tensors[0].to(device, non_blocking=True)
     if tensors:
         return torch.cat([features.to(device, non_blocking=True) for features in tensors])
     return [features.to(device, non_blocking=True) for features in chain.from_iterable(pooled)]
