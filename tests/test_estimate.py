@@ -87,7 +87,7 @@ def test_layers_that_wait_in_host_memory_have_their_parents_there(parents: Path)
 def test_actors_are_counted_on_the_device_that_they_share(parents: Path) -> None:
     vlm, towers = sizes(parents)
     told = describe_plan(plan_of(parents, "search.actors=3", "generate.device=cpu"))
-    assert told["device"].startswith("3 actors on one device; as the recipe says: cpu ")
+    assert told["device"].startswith("3 actors together, as the recipe says: cpu ")
     assert told["memory"] == f"{3 * (vlm + towers) / 2**30:.2f} GiB of weights"
 
 

@@ -7,6 +7,7 @@ import io
 import math
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -55,7 +56,7 @@ def describe_plan(plan: Plan) -> dict[str, Any]:
     num_answers += num_candidates * sizes["search"] * times["search"] / at_once
     seconds = seconds_per_sample(plan) * num_answers
     return {
-        "parents": {name: f"{c.name}, {c.num_bytes / 1e6:,.1f} MB" for name, c in plan.checkpoints.items()},
+        "parents": {name: f"{c.name}, {_size(c.num_bytes)}" for name, c in plan.checkpoints.items()},
         "blend": f"{recipe.blend.method}, {len(plan.anatomy.slots)} slots in {plan.anatomy.num_layers} layers",
         "vocabulary": dict(plan.vocabulary.policy),
         "search space": plan.space.describe(),
@@ -110,11 +111,16 @@ def describe_machine(plan: Plan) -> dict[str, str]:
         device: number * (num_actors if device == CPU else on_one)
         for device, number in weights_by_place(plan, placement, model, for_one).items()
     }
-    actors = f"{on_one} actors on one device" if on_one > 1 else ""
-    if each and on_one == 1:
-        actors = f"{num_actors} actors with {num_gpus} of {len(free_gpus(settings))} GPUs each"
-    told = describe_placement(placement, weights, free)
-    return {"memory": _memory(weights), "device": f"{actors}; {told}" if actors else told}
+    placement = replace(placement, why=_why(placement, num_actors, on_one, len(free_gpus(settings))))
+    return {"memory": _memory(weights, num_actors // on_one), "device": describe_placement(placement, weights, free)}
+
+
+def _why(placement: Placement, num_actors: int, on_one: int, num_gpus: int) -> str:
+    """Why models run where they do; of several actors what each has, for one device stands for all."""
+    if num_actors == 1 or not placement.device_map:
+        return f"{num_actors} actors together, {placement.why}" if num_actors > 1 else placement.why
+    shared = f"{on_one} on a GPU" if on_one > 1 else f"each on {len(placement.devices)} of {num_gpus} GPUs"
+    return f"{num_actors} actors, {shared}" + (f", {placement.why}" if placement.is_spread else "")
 
 
 def weights_by_place(
@@ -134,15 +140,15 @@ def weights_by_place(
     Raises:
         VlmMergeError: `residency: device` is wanted, and a GPU is too small.
     """
-    found = placement.share_out(parameter_bytes(model))
+    wanted, found = plan.recipe.blend.residency, placement.share_out(parameter_bytes(model))
     for device, slots in _slots_by_place(plan, placement, model).items():
         towers, left = plan.bytes_of(slots), None if device not in free else max(free[device] - found[device], 0)
         if left is None:
             found[device] += towers + rank_bytes(plan, slots)
-        elif choose_residency(plan.recipe.blend.residency, towers, left) == "device":
+        elif choose_residency(wanted, towers, left, plan.buffer_bytes(slots)) == "device":
             found[device] += towers
         else:
-            found[device] += 2 * max(plan.bytes_of([slot]) for slot in slots)
+            found[device] += plan.buffer_bytes(slots)
             found[CPU] = found.get(CPU, 0) + towers
     return found
 
@@ -170,9 +176,9 @@ def _score(score: Score) -> str:
     return f"{objective}; guards: {guards or 'none'}"
 
 
-def _memory(weights: Mapping[torch.device, int]) -> str:
-    """The weights of one process, or of all that share its GPU."""
-    of_gpus = sum(number for device, number in weights.items() if device != CPU)
+def _memory(weights: Mapping[torch.device, int], times: int) -> str:
+    """The weights of all processes, of which so many have GPUs of their own."""
+    of_gpus = sum(number for device, number in weights.items() if device != CPU) * times
     there, beside = (of_gpus, weights.get(CPU, 0)) if of_gpus else (weights[CPU], 0)
     return f"{there / GIB:.2f} GiB of weights" + (f", and {beside / GIB:.2f} GiB in host memory" if beside else "")
 
@@ -207,4 +213,11 @@ def multiplications_per_second() -> float:
 
 
 def _rounded(seconds: float) -> str:
-    return f"{math.ceil(seconds / 60)} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+    hours = seconds / 3600
+    if hours > 72:
+        return f"{hours / 24:,.0f} days"
+    return f"{hours:.1f} hours" if hours >= 1.5 else f"{math.ceil(seconds / 60)} minutes"
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / GIB:,.2f} GiB" if num_bytes >= GIB / 10 else f"{num_bytes / 2**20:,.1f} MiB"

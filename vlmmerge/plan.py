@@ -113,6 +113,10 @@ class Plan:
             for key in {self.anatomy.keys[name][slot] for slot in wanted}
         )
 
+    def buffer_bytes(self, slots: Iterable[Slot]) -> int:
+        """The bytes of two buffers on a device, where slots are sent there one by one."""
+        return 2 * max(self.bytes_of([slot]) for slot in slots)
+
     def written_keys(self, slot: Slot) -> list[str]:
         """The keys of the layout's files that hold a slot: two if a tied head repeats the embeddings."""
         repeated = self.anatomy.repeated_heads.get(self.layout) if slot == EMBEDDINGS else None

@@ -46,7 +46,8 @@ def make_blender(plan: Plan, model: Any) -> LiveBlender | SpreadBlender:
 
 def _blender_on(plan: Plan, live: Mapping[Slot, Tensor], device: torch.device) -> LiveBlender:
     """A blender for the slots that live on one device."""
-    residency = choose_residency(plan.recipe.blend.residency, plan.bytes_of(live), free_bytes(device))
+    wanted, free = plan.recipe.blend.residency, free_bytes(device)
+    residency = choose_residency(wanted, plan.bytes_of(live), free, plan.buffer_bytes(live))
     towers = {name: _resident_tower(plan, name, list(live), device, residency) for name in plan.read_parents}
     check_live(plan, live, towers["vlm"].__getitem__ if plan.layout == "vlm" else partial(plan.read, plan.layout))
     rows = plan.vocabulary.rows_of(plan.layout, EMBEDDINGS)

@@ -36,6 +36,18 @@ def test_a_device_that_is_wanted_and_too_small_is_told_with_both_sizes() -> None
     assert caught.value.hint == "take `residency: auto`, or `host`"
 
 
+def test_a_device_without_room_for_two_slots_is_told_before_any_candidate_fails() -> None:
+    """Each candidate of a search failed, out of memory."""
+    with pytest.raises(VlmMergeError) as caught:
+        choose_residency("auto", 40 * GIB, GIB, 3 * GIB // 2)
+    assert caught.value.message == (
+        "blend.residency: two slots on their way from host memory need 1.5 GiB on the device, and beside the model "
+        "1.0 GiB are free"
+    )
+    assert caught.value.hint == "a larger GPU, several, or `generate.device: cpu`, which is slow"
+    assert choose_residency("host", 40 * GIB, 2 * GIB, 3 * GIB // 2) == "host"
+
+
 def test_a_cpu_has_no_memory_of_its_own_and_parents_stay_where_they_were_read() -> None:
     tensor = torch.ones(3)
     assert free_bytes(CPU) is None

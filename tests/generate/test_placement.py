@@ -66,7 +66,7 @@ def test_a_skeleton_has_the_bytes_of_the_checkpoint_and_no_weights(model: Any) -
 @pytest.mark.parametrize(
     ("gpus", "number", "why"),
     [
-        ((1.0,), 0, "the only GPU"),  # it fits to the byte; there is nowhere else to go
+        ((1.2,), 0, "the only GPU"),
         ((1.2, 1.2), 0, "the first of 2 GPUs with room for it"),
         ((1.0, 1.2), 1, "the first of 2 GPUs with room for it"),  # the first would have no room for caches
         ((0.2, 0.3, 5.0), 2, "the first of 3 GPUs with room for it"),
@@ -78,7 +78,7 @@ def test_a_model_goes_to_the_first_gpu_that_has_room_for_all_of_it(
     assert placed(model, *gpus) == Placement(CUDA[number], why, {"": number})
 
 
-@pytest.mark.parametrize("gpus", [(0.75, 0.75), (0.5, 0.5, 0.5), (1.0, 0.4)], ids=str)
+@pytest.mark.parametrize("gpus", [(0.8, 0.8), (0.6, 0.6, 0.6), (1.1, 0.5)], ids=str)
 def test_a_model_that_no_gpu_has_room_for_is_divided_in_order_and_within_what_each_has(
     model: Any, gpus: tuple[float, ...]
 ) -> None:
@@ -87,7 +87,7 @@ def test_a_model_that_no_gpu_has_room_for_is_divided_in_order_and_within_what_ea
     assert found.why == f"layers over {len(gpus)} of {len(gpus)} GPUs, for none alone has room"
     weights = found.share_out(parameter_bytes(model))
     assert sum(weights.values()) == size(model)
-    assert all(weights[CUDA[number]] <= 0.9 * share * size(model) for number, share in enumerate(gpus))
+    assert all(weights[CUDA[number]] <= 0.8 * share * size(model) for number, share in enumerate(gpus))
     layers = [found.where(f"model.language_model.layers.{number}.mlp.up_proj.weight") for number in range(6)]
     assert layers == sorted(layers, key=lambda device: device.index), "what passes from layer to layer goes one way"
     assert found.device == found.where("model.language_model.embed_tokens.weight")
@@ -101,7 +101,7 @@ def test_gpus_alike_share_evenly(model: Any) -> None:
 
 
 def test_no_layer_is_cut(model: Any) -> None:
-    found = placed(model, 0.5, 0.5, 0.5)
+    found = placed(model, 0.6, 0.6, 0.6)
     assert found
     for number in range(6):
         layer = f"model.language_model.layers.{number}."
@@ -110,7 +110,7 @@ def test_no_layer_is_cut(model: Any) -> None:
 
 
 def test_what_no_gpu_has_room_for_waits_in_host_memory(model: Any) -> None:
-    found = placed(model, 0.9, host=1.0)
+    found = placed(model, 1.0, host=1.0)
     assert found and found.has_waiting and found.device == CUDA[0]
     assert found.why == "some layers wait in host memory, which is slow, for all GPUs (1) are too small"
     weights = found.share_out(parameter_bytes(model))
@@ -132,7 +132,7 @@ def test_a_parameter_lies_where_the_longest_module_of_its_name_lies() -> None:
     assert Placement(CUDA[1], "", {"": 1}).where("model.norm.weight") == CUDA[1]
 
 
-@pytest.mark.parametrize(("share", "needed"), [(1.1, 1), (0.8, 2), (0.45, 4), (0.01, 8)])
+@pytest.mark.parametrize(("share", "needed"), [(1.2, 1), (0.9, 2), (0.5, 4), (0.01, 8)])
 def test_an_actor_needs_as_few_gpus_as_hold_a_model(model: Any, share: float, needed: int) -> None:
     assert fewest_gpus(model, dict.fromkeys(range(8), int(share * size(model)))) == needed
 
@@ -208,11 +208,11 @@ def test_each_actor_gets_a_gpu_or_its_share_of_one(
 
 def test_a_dry_run_tells_what_an_actor_has(parents: Path, machine: dict[str, int | None]) -> None:
     of_own = describe_machine(plan_of(parents, "search.actors=2"))["device"]
-    assert of_own.startswith("2 actors with 1 of 2 GPUs each; the only GPU: cuda:0 0.00 GiB of weights, 24.00 GiB free")
+    assert of_own.startswith("2 actors, each on 1 of 2 GPUs: cuda:0 0.00 GiB of weights, 24.00 GiB free")
     shared = describe_machine(plan_of(parents, "search.actors=5"))["device"]
-    assert shared.startswith("3 actors on one device; the only GPU: cuda:0 0.00 GiB of weights, 24.00 GiB free")
+    assert shared.startswith("5 actors, 3 on a GPU: cuda:0 0.00 GiB of weights, 24.00 GiB free")
     num_bytes = sum(parameter_bytes(make_skeleton(parents / "vlm", Generate())).values())
-    machine.update({"cuda:0": int(0.8 * num_bytes), "cuda:1": int(0.8 * num_bytes)})
+    machine.update({"cuda:0": int(0.95 * num_bytes), "cuda:1": int(0.95 * num_bytes)})
     with pytest.raises(VlmMergeError, match="2 actors with a model over 2 GPUs each need 4 GPUs; there are 2"):
         describe_machine(plan_of(parents, "search.actors=2"))
     spread = describe_machine(plan_of(parents))["device"]

@@ -21,19 +21,20 @@ Item = tuple[Slots, Mapping[str, Tensor]]
 """A slot, and tensors by name."""
 
 
-def choose_residency(wanted: str, num_bytes: int, num_free: int | None) -> str:
+def choose_residency(wanted: str, num_bytes: int, num_free: int | None, num_buffered: int = 0) -> str:
     """Choose where the parents' towers stay.
 
     Args:
         wanted: `device`, `host` or `auto`, as in the recipe.
         num_bytes: What the towers need.
         num_free: Free bytes of the device's own memory; None if the device has none (a CPU): all is the same then.
+        num_buffered: What the buffers need, through which towers in host memory are sent to the device.
 
     Returns:
         `device` or `host`.
 
     Raises:
-        VlmMergeError: `device` is wanted, and the towers do not fit.
+        VlmMergeError: `device` is wanted, and the towers do not fit; or not even the buffers do.
     """
     if wanted == "device" and num_free is not None and num_bytes > num_free:
         raise VlmMergeError(
@@ -41,9 +42,17 @@ def choose_residency(wanted: str, num_bytes: int, num_free: int | None) -> str:
             f"{num_free / GIB:.1f} GiB are free",
             hint="take `residency: auto`, or `host`",
         )
-    if wanted != "auto":
-        return wanted
-    return "device" if num_free is None or num_bytes <= SHARE * num_free else "host"
+    if wanted == "device" or num_free is None:
+        return wanted.replace("auto", "device")
+    if wanted == "auto" and num_bytes <= SHARE * num_free:
+        return "device"
+    if num_buffered > num_free:
+        raise VlmMergeError(
+            f"blend.residency: two slots on their way from host memory need {num_buffered / GIB:.1f} GiB on the "
+            f"device, and beside the model {num_free / GIB:.1f} GiB are free",
+            hint="a larger GPU, several, or `generate.device: cpu`, which is slow",
+        )
+    return "host"
 
 
 def free_bytes(device: torch.device) -> int | None:

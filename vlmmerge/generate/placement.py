@@ -18,8 +18,9 @@ from vlmmerge.generate.skeleton import make_skeleton, parameter_bytes
 from vlmmerge.recipe import Generate
 
 GIB = 2**30
-# What of a memory's free bytes weights get, where they have somewhere else to go: the rest is for caches and for work.
-SHARE = 0.9
+# What of free bytes weights get: the rest is for caches and work, and where parents do not fit beside the model for two
+# of their slots. More where the model stays whole, for nothing is as fast.
+WHOLE, DIVIDED = 0.9, 0.8
 HOST = "cpu"
 AS_SAID = "as the recipe says"
 LARGER = "larger GPUs, `generate.dtype: bfloat16` if the weights are float32, or `generate.device: cpu`, which is slow"
@@ -147,9 +148,8 @@ def choose_placement(model: Any, gpus: Mapping[int, int], host: int) -> Placemen
         None if all of that is too little.
     """
     num_bytes = sum(parameter_bytes(model).values())
-    share = SHARE if len(gpus) > 1 else 1.0
     for number, free in gpus.items():
-        if num_bytes <= share * free:
+        if num_bytes <= WHOLE * free:
             why = "the only GPU" if len(gpus) == 1 else f"the first of {len(gpus)} GPUs with room for it"
             return Placement(torch.device("cuda", number), why, {"": number})
     device_map = spread(model, gpus, host)
@@ -171,9 +171,9 @@ def spread(model: Any, gpus: Mapping[int, int], host: int) -> dict[str, int | st
     from accelerate.utils import get_balanced_memory
 
     whole = list(model._no_split_modules or [])
-    limits: dict[int | str, int] = {number: int(SHARE * free) for number, free in gpus.items()}
+    limits: dict[int | str, int] = {number: int(DIVIDED * free) for number, free in gpus.items()}
     evenly = get_balanced_memory(model, dict(limits), no_split_module_classes=whole)
-    for each in (evenly, limits, limits | {HOST: int(SHARE * host)}):
+    for each in (evenly, limits, limits | {HOST: int(DIVIDED * host)}):
         device_map = infer_auto_device_map(model, dict(each), no_split_module_classes=whole)
         if "disk" not in device_map.values():
             return dict(device_map)
