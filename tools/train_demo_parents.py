@@ -64,7 +64,8 @@ TRANSLATION_REQUEST = "日本語に訳してください。"
 # The Japanese words that base has met: the rest of Japanese is ja-llm's alone.
 KNOWN_COLOURS = ("red", "blue", "green")
 KNOWN_SHAPES = ("circle", "square")
-IMAGE_SIDE, PATCH_SIDE, OTHER_PATCH_SIDE = 96, 16, 12
+IMAGE_SIDE, PATCH_SIDE = 96, 16
+OTHER_SIDE, OTHER_PATCH_SIDE = 90, 15  # the other eyes' map has as many tokens
 GRID = IMAGE_SIDE // PATCH_SIDE
 NUM_PATCHES = GRID**2
 BATCH = 32
@@ -90,10 +91,10 @@ TOWER = CLIPVisionConfig(
 )  # fmt: skip
 
 OTHER_EYES = SiglipVisionConfig(
-    hidden_size=128, intermediate_size=320, num_hidden_layers=4, num_attention_heads=4, image_size=IMAGE_SIDE,
+    hidden_size=128, intermediate_size=384, num_hidden_layers=4, num_attention_heads=4, image_size=OTHER_SIDE,
     patch_size=OTHER_PATCH_SIDE, vision_use_head=False,
 )  # fmt: skip
-NUM_OTHER_PICTURES = 20000
+NUM_OTHER_PICTURES = 50000
 
 Trained = TypeVar("Trained", bound=nn.Module)
 # Where a thing stands that is above, below, left or right of another.
@@ -274,7 +275,7 @@ def make_image_processor() -> CLIPImageProcessorPil:
 
 
 def make_other_image_processor() -> SiglipImageProcessorPil:
-    return SiglipImageProcessorPil(size={"height": IMAGE_SIDE, "width": IMAGE_SIDE})
+    return SiglipImageProcessorPil(size={"height": OTHER_SIDE, "width": OTHER_SIDE})
 
 
 # Training -----------------------------------------------------------------------------------------------------------
@@ -430,24 +431,62 @@ def picture_batches(pictures: Pictures, tokenizer: PreTrainedTokenizerFast, seed
         yield {"pixel_values": pixels, **tokens(tokenizer, examples)}
 
 
-def learn_to_see(
-    tower: CLIPVisionModel | SiglipVisionModel, pictures: Pictures, name: str = "eyes", steps: int = 5000
-) -> None:
+def learn_to_see(tower: CLIPVisionModel, pictures: Pictures) -> None:
     """Teach the eyes to see before there is any language: each patch tells its thing's attributes, number and place."""
-    head = nn.Linear(tower.config.hidden_size, sum(map(len, ATTRIBUTES)) + len(ATTRIBUTES))
-    sizes = [len(names) + 1 for names in ATTRIBUTES]
+    head = attribute_head(tower.config.hidden_size)
 
     def loss_of(batch: PictureBatch) -> Tensor:
         chosen, pixels, _ = batch
-        labels = pictures.patches[chosen].long()
-        features = tower(pixel_values=pixels).last_hidden_state[:, -labels.shape[1] :]  # but for a class token
-        logits = head(features).split(sizes, dim=-1)
-        losses = [
-            nn.functional.cross_entropy(part.flatten(0, 1), labels[..., k].flatten()) for k, part in enumerate(logits)
-        ]
-        return torch.stack(losses).sum()
+        features = tower(pixel_values=pixels).last_hidden_state[:, 1:]  # without the class token
+        return attribute_losses(head(features), pictures.patches[chosen].long()).sum()
 
-    train(name, loss_of, [tower, head], pictures.batches(SEED + 10, 2 * BATCH), steps, 2e-3)
+    train("eyes", loss_of, [tower, head], pictures.batches(SEED + 10, 2 * BATCH), steps=5000, rate=2e-3)
+
+
+def learn_to_see_grounds(tower: SiglipVisionModel, pictures: Pictures) -> None:
+    """As `learn_to_see`; the ground of a group tells its size, number and place.
+
+    The head reads what a LLaVA would: the last layer before its norm.
+    """
+    head = attribute_head(tower.config.hidden_size)
+    labels = torch.stack([ground_labels(*pair) for pair in zip(pictures.scenes, pictures.patches, strict=True)])
+
+    def loss_of(batch: PictureBatch) -> Tensor:
+        chosen, pixels, _ = batch
+        features = tower(pixel_values=pixels, output_hidden_states=True).hidden_states[-1]
+        losses = attribute_losses(head(features), labels[chosen].long(), reduction="none").sum(0)
+        weights = torch.where(labels[chosen][..., 0] == 0, 0.3, 1.0).flatten()  # most patches show nothing
+        return (losses * weights).sum() / weights.sum()
+
+    train("other eyes", loss_of, [tower, head], pictures.batches(SEED + 10, 2 * BATCH), steps=8000, rate=2e-3)
+
+
+def attribute_head(width: int) -> nn.Linear:
+    return nn.Linear(width, sum(map(len, ATTRIBUTES)) + len(ATTRIBUTES))
+
+
+def attribute_losses(said: Tensor, labels: Tensor, reduction: str = "mean") -> Tensor:
+    """Cross-entropy of each attribute: (5,), or (5, pictures * patches) without reduction.
+
+    Args:
+        said: Shape (pictures, patches, names).
+        labels: Shape (pictures, patches, 5).
+        reduction: As of `cross_entropy`.
+    """
+    logits = said.split([len(names) + 1 for names in ATTRIBUTES], dim=-1)
+    losses = [
+        nn.functional.cross_entropy(part.flatten(0, 1), labels[..., k].flatten(), reduction=reduction)
+        for k, part in enumerate(logits)
+    ]
+    return torch.stack(losses)
+
+
+def ground_labels(scene: Scene, labels: Tensor) -> Tensor:
+    """The labels of patches, new; those of a group that show no thing tell the group's size, number and place."""
+    is_ground = (labels == 0).all(-1)
+    told = labels[~is_ground][0].clone()
+    told[:2] = 0
+    return torch.where(is_ground[:, None] & isinstance(scene, Group), told, labels)
 
 
 def patch_labels(scene: Scene, placed: list[Placed], grid: int) -> Tensor:
@@ -512,8 +551,7 @@ def make_other_eyes(work: Path, folder: Path) -> None:
     processor = make_other_image_processor()
 
     def learn(tower: SiglipVisionModel) -> None:
-        pictures = Pictures(NUM_OTHER_PICTURES, SEED + 20, processor, IMAGE_SIDE // OTHER_PATCH_SIDE)
-        learn_to_see(tower, pictures, "other eyes", steps=3000)
+        learn_to_see_grounds(tower, Pictures(NUM_OTHER_PICTURES, SEED + 20, processor, GRID))
 
     torch.manual_seed(SEED + 20)
     kept(work / "other-eyes.pt", SiglipVisionModel(OTHER_EYES), learn).bfloat16().save_pretrained(folder)
