@@ -79,7 +79,7 @@ def evaluate_models(
         models: Names with local checkpoints; only one is in memory at a time.
         questions: What to ask.
         keep: Given the results so far after each model, so that long work can be interrupted.
-        warn: Told of samples that cannot be asked: their answers are empty, and count.
+        warn: Told of samples that cannot be asked, whose answers are empty and count; and of a model without room.
 
     Returns:
         For each `NAME:SPLIT` what `compare.compare` tells; each model also has `asked`, the signature of how it was.
@@ -92,6 +92,8 @@ def evaluate_models(
     results: Results = {}
     for model, folder in models.items():
         vlm = LiveVlm(folder, questions.generate, trusts_code=questions.trusts_code)
+        if vlm.placement.has_waiting:
+            warn(f"{model}: {vlm.placement.why}")
         for name, part in parts.items():
             answered[name][model], faults = _ask(vlm, part, f"{model}, {name}")
             for fault in faults:

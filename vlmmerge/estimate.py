@@ -97,7 +97,7 @@ def describe_machine(plan: Plan) -> dict[str, str]:
     """How much memory weights take, where and why, as `memory` and `device`.
 
     Raises:
-        VlmMergeError: There are too few GPUs for so many actors, or there is no room for the model.
+        VlmMergeError: There are too few or too small GPUs for so many actors, or there is no room for the model.
     """
     settings, trusts_code, folder = plan.recipe.generate, plan.trusts_code, plan.eyes.folder
     num_actors, each = max(plan.recipe.search.actors, 1), gpus_of_actor(plan)

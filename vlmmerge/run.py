@@ -30,7 +30,7 @@ from vlmmerge.export.card import licences_of
 from vlmmerge.export.licence import warnings
 from vlmmerge.export.selftest import check_export
 from vlmmerge.generate import choose_attention, device_of
-from vlmmerge.generate.placement import fewest_gpus, free_gpus, gpus_for_each
+from vlmmerge.generate.placement import check_shared, fewest_gpus, free_gpus, gpus_for_each
 from vlmmerge.generate.skeleton import make_skeleton
 from vlmmerge.genome import Ratios, encode
 from vlmmerge.journal import Journal, Record, best, make_header, read_journal
@@ -144,9 +144,9 @@ class Run:
         from vlmmerge.search import run_search  # seconds: it imports EvoTorch, which imports Ray
 
         recipe = self.plan.recipe
-        gpus_each = gpus_of_actor(self.plan)
         if recipe.search.actors >= 2:  # each has a model of its own
             self._unload()
+        gpus_each = gpus_of_actor(self.plan)
         self.watcher.on_stage("search", recipe.search.evaluations)
         for record in journal.records:
             if record["kind"] == "candidate":
@@ -216,14 +216,16 @@ def gpus_of_actor(plan: Plan) -> float | None:
     """The GPUs that each actor of the search gets, or its share of one; None where they see what this process sees.
 
     Raises:
-        VlmMergeError: There are too few GPUs for so many actors.
+        VlmMergeError: There are too few GPUs for so many actors, or too small ones.
     """
     settings, num_actors = plan.recipe.generate, plan.recipe.search.actors
     gpus = free_gpus(settings)
     if num_actors < 2 or not gpus or device_of(settings).index is not None:
         return None
-    needed = fewest_gpus(make_skeleton(plan.eyes.folder, settings, trusts_code=plan.trusts_code), gpus)
-    return gpus_for_each(len(gpus), num_actors, needed)
+    model = make_skeleton(plan.eyes.folder, settings, trusts_code=plan.trusts_code)
+    each = gpus_for_each(len(gpus), num_actors, fewest_gpus(model, gpus))
+    check_shared(model, gpus, num_actors)
+    return each
 
 
 def run_fields(plan: Plan) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from vlmmerge.generate import LiveVlm, placement
 from vlmmerge.generate.placement import (
     HOST,
     Placement,
+    check_shared,
     choose_placement,
     describe_placement,
     fewest_gpus,
@@ -146,6 +147,24 @@ def test_more_actors_than_there_are_gpus_for_are_refused() -> None:
     with pytest.raises(VlmMergeError) as caught:
         gpus_for_each(8, 2, 8)
     assert caught.value.hint == "`search.actors: 0`: one model takes them all"
+
+
+def test_actors_that_have_no_room_on_a_gpu_together_are_refused(model: Any) -> None:
+    """The last ones would wait in host memory: slow, and nobody told."""
+    num_bytes = size(model)
+    gpus = {0: 3 * num_bytes, 1: int(2.4 * num_bytes)}
+    check_shared(model, gpus, 4)
+    with pytest.raises(VlmMergeError) as caught:
+        check_shared(model, gpus, 5)
+    assert caught.value.message == (
+        f"search.actors: 3 actors on a GPU need {3 * num_bytes / GIB:.2f} GiB for their models, and "
+        f"{2.4 * num_bytes / GIB:.2f} GiB are free"
+    )
+    assert caught.value.hint == "`search.actors: 4`"
+    check_shared(model, {0: 10}, 1)
+    with pytest.raises(VlmMergeError) as caught:
+        check_shared(model, {0: num_bytes}, 2)
+    assert caught.value.hint == "`search.actors: 0`"
 
 
 def test_a_place_is_told_with_why_and_with_what_it_has_room_for() -> None:

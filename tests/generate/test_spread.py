@@ -6,6 +6,7 @@ Real GPUs take no part: accelerate, transformers, caches, features and blends ar
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from tests.generate.pretended import gpu, try_with_gpus
 from vlmmerge.anatomy import Slot
 from vlmmerge.blend.live import LiveBlender
 from vlmmerge.blend.spread import SpreadBlender
+from vlmmerge.evalsets import load
 from vlmmerge.evaluate import Evaluator
 from vlmmerge.generate import LiveVlm, Prompt, answering
 from vlmmerge.generate.features import move
@@ -24,7 +26,7 @@ from vlmmerge.genome import Ratios
 from vlmmerge.plan import make_plan
 from vlmmerge.recipe import Generate, load_recipe
 
-CPU = torch.device("cpu")
+CPU, SETTINGS = torch.device("cpu"), Generate(max_new_tokens=4, batch_tokens=400)
 EYES, MODEL = ("model.vision_tower", "model.multi_modal_projector"), "model.language_model"
 FIRST = (*EYES, f"{MODEL}.embed_tokens", f"{MODEL}.rotary_emb", f"{MODEL}.layers.0")
 LAST = (f"{MODEL}.layers.1", f"{MODEL}.norm", "lm_head")
@@ -100,24 +102,35 @@ def test_tensors_on_different_pretended_gpus_do_not_mix() -> None:
 
 
 @pytest.mark.parametrize("waiting", [False, True], ids=["all there", "some waiting"])
-def test_accelerates_hooks_change_neither_blends_nor_answers(parents: Path, waiting: bool) -> None:
+def test_accelerates_hooks_change_neither_features_nor_blends_nor_answers(
+    parents: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waiting: bool
+) -> None:
     """A CPU takes the GPU's place: blends are written to what waits in host memory, which is sent for each step."""
     plain, hooked = evaluator_of(parents), evaluator_of(parents)
-    weights, prompts = blended(plain), plain.search_exam.prompts
-    dispatch(hooked.vlm, dict.fromkeys(FIRST, CPU) | dict.fromkeys(LAST, HOST if waiting else CPU), CPU)
+    weights, answers = blended(plain), plain.vlm.answer(plain.search_exam.prompts)
+    places = dict.fromkeys(FIRST, CPU) | dict.fromkeys((*EYES, *LAST), HOST if waiting else CPU)
+    dispatch(hooked.vlm, places, CPU)
     assert any(parameter.is_meta for parameter in hooked.vlm.model.parameters()) == waiting
+    assert hooked.vlm._digest == plain.vlm._digest
     assert is_same(blended(hooked), weights)
-    assert hooked.vlm.answer(prompts) == plain.vlm.answer(prompts)
+    monkeypatch.setenv("VLMMERGE_CACHE", str(tmp_path))  # these eyes have seen nothing yet
+    assert hooked.vlm.answer(hooked.search_exam.prompts) == answers
 
 
-def test_a_device_map_of_one_device_loads_the_same_weights(parents: Path) -> None:
-    """That is how a model goes to a GPU that has room for all of it: at once, and not by way of host memory."""
-    plain = LiveVlm(parents / "vlm", Generate())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vlmmerge.generate.live.place_model", lambda *_, **__: Placement(CPU, "", {"": "cpu"}))
-        mapped = LiveVlm(parents / "vlm", Generate())
-    assert not mapped.placement.is_spread
+@pytest.mark.parametrize(
+    "places", [{"": HOST}, dict.fromkeys(FIRST, CPU) | dict.fromkeys(LAST, HOST)], ids=["one device", "some waiting"]
+)
+def test_what_transformers_loads_by_a_device_map_is_what_it_loads_without(
+    parents: Path, monkeypatch: pytest.MonkeyPatch, places: Any
+) -> None:
+    """By one, a model that a GPU has room for goes there at once, and not by way of host memory."""
+    plain = LiveVlm(parents / "vlm", SETTINGS)
+    monkeypatch.setattr("vlmmerge.generate.live.place_model", lambda *_, **__: Placement(CPU, "", places))
+    mapped = LiveVlm(parents / "vlm", SETTINGS)
+    assert any(parameter.is_meta for parameter in mapped.model.parameters()) == mapped.placement.is_spread
     assert is_same(mapped.parameters(), plain.parameters())
+    samples = load("ja-scenes", "search", 3)
+    assert mapped.answer(mapped.prepare(samples)) == plain.answer(plain.prepare(samples))
 
 
 def test_a_blender_of_several_parts_is_one(parents: Path) -> None:

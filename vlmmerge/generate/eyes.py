@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from vlmmerge import __version__
+from vlmmerge.generate.parameters import live_parameters
 
 SKIPPED = ("_name_or_path", "transformers_version")  # they change no feature
 
@@ -37,7 +38,7 @@ def eye_tensors(model: Any) -> Iterator[tuple[str, Tensor]]:
     """The eyes' parameters and buffers by name, those among them that stand alone, such as the token of a new line."""
     eyes = tuple(f"{name}." for name in eye_modules(model))
     base = model.base_model
-    for name, tensor in (*base.named_parameters(), *base.named_buffers()):
+    for name, tensor in (*live_parameters(base).items(), *base.named_buffers()):
         if name.startswith(eyes) or "." not in name:
             yield name, tensor
 

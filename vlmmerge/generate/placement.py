@@ -189,6 +189,28 @@ def fewest_gpus(model: Any, gpus: Mapping[int, int]) -> int:
     return len(numbers)
 
 
+def check_shared(model: Any, gpus: Mapping[int, int], num_actors: int) -> None:
+    """Check that every GPU has room for as many models as actors will share it.
+
+    Args:
+        model: With or without weights.
+        gpus: Free bytes of the GPUs by number, one at least.
+        num_actors: How many run at once.
+
+    Raises:
+        VlmMergeError: It has not: the last ones would wait in host memory.
+    """
+    num_bytes, on_one = sum(parameter_bytes(model).values()), math.ceil(num_actors / len(gpus))
+    least = min(gpus.values())
+    if on_one > 1 and on_one * num_bytes > WHOLE * least:
+        at_most = max(int(WHOLE * least) // num_bytes, 1) * len(gpus)
+        raise VlmMergeError(
+            f"search.actors: {on_one} actors on a GPU need {on_one * num_bytes / GIB:.2f} GiB for their models, and "
+            f"{least / GIB:.2f} GiB are free",
+            hint=f"`search.actors: {at_most if at_most > 1 else 0}`",
+        )
+
+
 def gpus_for_each(num_gpus: int, num_actors: int, num_needed: int = 1) -> float | None:
     """The GPUs that each of several actors gets, or its share of one; None without GPUs or actors.
 
