@@ -30,7 +30,8 @@ from vlmmerge.export.card import licences_of
 from vlmmerge.export.licence import warnings
 from vlmmerge.export.selftest import check_export
 from vlmmerge.generate import choose_attention, device_of
-from vlmmerge.generate.placement import check_shared, fewest_gpus, free_gpus, gpus_for_each
+from vlmmerge.generate.placement import free_gpus
+from vlmmerge.generate.sharing import check_shared, fewest_gpus, gpus_for_each
 from vlmmerge.generate.skeleton import make_skeleton
 from vlmmerge.genome import Ratios, encode
 from vlmmerge.journal import Journal, Record, best, make_header, read_journal

@@ -13,14 +13,12 @@ from vlmmerge.generate import LiveVlm, placement
 from vlmmerge.generate.placement import (
     HOST,
     Placement,
-    check_shared,
     choose_placement,
     describe_placement,
-    fewest_gpus,
     free_memory,
-    gpus_for_each,
     place_model,
 )
+from vlmmerge.generate.sharing import check_shared, fewest_gpus, gpus_for_each
 from vlmmerge.generate.skeleton import make_skeleton, parameter_bytes
 from vlmmerge.plan import Plan, make_plan
 from vlmmerge.recipe import Generate, load_recipe
