@@ -27,7 +27,8 @@ from vlmmerge.anatomy.slots import HEAD
 from vlmmerge.anatomy.towers import language_tower, towers
 from vlmmerge.checkpoint import open_checkpoint
 from vlmmerge.errors import CheckpointError, ParentsError
-from vlmmerge.generate.decode import can_join, decode
+from vlmmerge.generate.begun import can_join
+from vlmmerge.generate.decode import decode
 from vlmmerge.generate.eyes import eye_tensors, put_eyes
 from vlmmerge.generate.features import Seen, check_takes_features, join, look, make_prompt
 from vlmmerge.generate.shared import can_share, cut_at, find_shared, join_shared

@@ -24,8 +24,9 @@ from vlmmerge.generate.batches import (
     recall_budget,
     remember_budget,
 )
+from vlmmerge.generate.begun import can_join
 from vlmmerge.generate.chat import as_answer
-from vlmmerge.generate.decode import EndOneByOne, Stop, can_join, decode, unwatched
+from vlmmerge.generate.decode import EndOneByOne, Stop, decode, unwatched
 from vlmmerge.generate.features import Prompt, join
 from vlmmerge.generate.shared import Shared, can_share, find_shared, join_shared
 from vlmmerge.recipe import Generate
