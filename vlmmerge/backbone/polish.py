@@ -44,13 +44,14 @@ class Whitening:
 
     Args:
         inputs: Of shape (rows, inputs); not more than `SEEN` of them are looked at.
+        floor: A share of the mean variance, which is added to each: directions with less are not blown up.
     """
 
-    def __init__(self, inputs: Tensor) -> None:
+    def __init__(self, inputs: Tensor, floor: float = FLOOR) -> None:
         some = inputs[:: max(1, len(inputs) // SEEN)].double()
         self.mean = some.mean(0)
         values, vectors = torch.linalg.eigh((some - self.mean).T @ (some - self.mean) / len(some))
-        spread = (values.clamp(min=0) + FLOOR * values.mean() + 1e-12).sqrt()
+        spread = (values.clamp(min=0) + floor * values.mean() + 1e-12).sqrt()
         self.forth, self.back = vectors / spread, (vectors * spread).T
 
     def __call__(self, inputs: Tensor) -> Tensor:
