@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,22 +82,26 @@ import vlmmerge.backbone.swap, vlmmerge.console, vlmmerge.run, vlmmerge.search, 
 gc.freeze()  # what the libraries are made of is never garbage: to look through it took a third of a command's time
 print("warm", flush=True)
 for line in sys.stdin:
-    arguments, folder, out, err, environment = json.loads(line)
-    if (pid := os.fork()) == 0:
-        os.environ.update(environment)
-        signal.alarm(600)
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's `&` starts its jobs with Ctrl-C ignored
-        os.chdir(folder)
-        for number, path in ((1, out), (2, err)):
-            os.dup2(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC), number)
-        try:
-            status = cli.main(arguments)
-        except SystemExit as stop:  # wrong usage
-            status = stop.code
-        sys.stdout.flush()
-        os._exit(status)  # taking down all that was imported would take a second
-    print(pid, flush=True)
-    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+    arguments, folder, environments = json.loads(line)
+    pids = []
+    for number, environment in enumerate(environments):
+        pids.append(os.fork())
+        if pids[-1] == 0:
+            os.environ.update(environment)
+            signal.alarm(600)
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's `&` starts jobs with Ctrl-C ignored
+            os.chdir(os.path.join(folder, "cwd"))
+            for descriptor, name in ((1, "stdout"), (2, "stderr")):
+                path = os.path.join(folder, f"{name}{number or ''}")
+                os.dup2(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC), descriptor)
+            try:
+                status = cli.main(arguments)
+            except SystemExit as stop:  # wrong usage
+                status = stop.code
+            sys.stdout.flush()
+            os._exit(status)  # taking down all that was imported would take a second
+    print(pids[0], flush=True)
+    print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]), flush=True)
 """
 
 
@@ -120,7 +124,6 @@ class Cli:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._out, self._err = folder / "stdout", folder / "stderr"
         (folder / "cwd").mkdir()
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
         self._process = subprocess.Popen(
@@ -129,22 +132,26 @@ class Cli:
         )  # fmt: skip
         assert self._read_line() == "warm\n"
 
-    def start(self, *arguments: object, environment: Mapping[str, str] | None = None) -> int:
-        """Start a command, with more environment if wanted; returns its process id. `wait` must follow."""
+    def start(self, *arguments: object, environments: Sequence[Mapping[str, str]] = ({},)) -> int:
+        """Start a command, once with each of some variables; returns the first process's id. `wait` must follow."""
         # A new process takes seconds to start: `whole_run` and tests/export/test_selftest.py try what it is for.
         arguments += ("--no-self-test",) if arguments[:1] == ("evolve",) else ()
         assert self._process.stdin
-        task = [
-            [str(argument) for argument in arguments],
-            *map(str, (self.folder / "cwd", self._out, self._err)),
-            environment or {},
-        ]
+        task = [[str(argument) for argument in arguments], str(self.folder), [dict(each) for each in environments]]
         print(json.dumps(task), file=self._process.stdin, flush=True)
         return int(self._read_line())
 
     def wait(self) -> Done:
         """Wait until the command has ended."""
-        return Done(int(self._read_line()), self._out.read_text(), self._err.read_text())
+        return self.wait_all()[0]
+
+    def wait_all(self) -> list[Done]:
+        """Wait until every process of the command has ended."""
+        out, err = self.folder / "stdout", self.folder / "stderr"
+        return [
+            Done(status, *(each.with_name(f"{each.name}{number or ''}").read_text() for each in (out, err)))
+            for number, status in enumerate(json.loads(self._read_line()))
+        ]
 
     def run(self, *arguments: object) -> Done:
         """Run a command to its end."""

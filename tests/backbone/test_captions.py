@@ -209,16 +209,13 @@ def test_two_processes_share_the_work_and_one_writes(
     cli: "Cli", learning: list[object], learnt: Path, tmp_path: Path
 ) -> None:
     """As a launcher starts them: each looks at half of the pictures, and both steps by gradient are taken together."""
-    (tmp_path / "second").mkdir()
-    second, out = type(cli)(tmp_path / "second"), tmp_path / "out"
+    out = tmp_path / "out"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         launched = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
-    for rank, each in enumerate((cli, second)):
-        of_rank = {"RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
-        each.start(*learning, out, environment=launched | of_rank)
-    main, other = cli.wait(), second.wait()
-    second.close()
+    launched |= {"LOCAL_WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    cli.start(*learning, out, environments=[launched | {"RANK": rank, "LOCAL_RANK": rank} for rank in "01"])
+    main, other = cli.wait_all()
     assert (main.status, other.status) == (0, 0), main.err + other.err
     assert (other.out, other.err) == ("", "")
     assert {path.name for path in out.iterdir()} == {path.name for path in learnt.iterdir()}
