@@ -167,10 +167,10 @@ def test_layers_of_another_shape_are_not_taken(encoder_of: EncoderOf) -> None:
         lone.check_layers((-2,))
 
 
-def test_a_picture_has_eight_views_the_first_two_of_which_are_itself_and_its_mirror_image() -> None:
+def test_a_picture_has_four_views_the_first_two_of_which_are_itself_and_its_mirror_image() -> None:
     picture = Image.fromarray(np.arange(27, dtype=np.uint8).reshape(3, 3, 3))
     views = list(views_of([picture, picture], ALL_VIEWS))
-    assert len(views) == 16 and len({view.tobytes() for view in views}) == 8
+    assert len(views) == 8 and len({view.tobytes() for view in views}) == 4
     itself, mirrored = views_of([picture], 2)
     assert itself == picture and mirrored == ImageOps.mirror(picture)
 

@@ -30,7 +30,7 @@ class Polish:
         rate: The highest learning rate; it falls to a hundredth along a cosine.
     """
 
-    epochs: int = 24
+    epochs: int = 8
     patience: int = 4
     rows: int = 2048
     rate: float = 1e-3

@@ -26,10 +26,7 @@ ROOM = 2**30  # bytes of rows that are kept
 WIDEST = 4096  # inputs that are tried unasked: their sums are taken apart in a minute or so
 
 # What else a square picture shows when it is mirrored or turned: the old eyes tell what is right for that, too.
-TURNS = (
-    Transpose.FLIP_LEFT_RIGHT, Transpose.FLIP_TOP_BOTTOM, Transpose.ROTATE_180, Transpose.ROTATE_90,
-    Transpose.ROTATE_270, Transpose.TRANSPOSE, Transpose.TRANSVERSE,
-)  # fmt: skip
+TURNS = (Transpose.FLIP_LEFT_RIGHT, Transpose.FLIP_TOP_BOTTOM, Transpose.ROTATE_90)
 FEW_VIEWS, ALL_VIEWS = 2, 1 + len(TURNS)
 
 Layers = tuple[int, ...]  # as hidden states are counted: -1 is the last
