@@ -166,6 +166,8 @@ def test_the_search_for_a_budget_ends_where_more_is_no_faster_or_does_not_fit_or
     assert find_budget(lambda tokens: 1.0, 2**14) == 2**14
     once_slow = iter([1.0, 5.0, 1.0, 1.0, 1.0])  # at the second trial the machine had other work
     assert find_budget(lambda tokens: next(once_slow), 2**14) == 2**14
+    often_slow = iter([0.1] * 3 + [0.9, 0.9, 0.1] * 3)  # one of three short trials is not disturbed
+    assert find_budget(lambda tokens: next(often_slow), 2**14) == 2**14
 
 
 def test_a_budget_is_searched_once_for_a_model_and_a_machine(

@@ -19,6 +19,7 @@ LARGEST, LARGEST_ON_CPU = 2**20, 2**15
 PART, PART_ON_CPU = 2**14, 2**11
 WORTH = 1.05  # a budget twice as large must be so much faster
 PATIENCE = 2  # doublings without that, in a row, end the search: one may be noise
+SHORT_TRIAL, AGAIN = 1.0, 2  # seconds; so short a trial is made so many times more: a moment of other work may spoil it
 LONGEST_TRIAL = 60.0  # seconds; a machine that needs so long has enough to do
 
 
@@ -56,7 +57,7 @@ def find_budget(seconds: Callable[[int], float | None], largest: int) -> int:
     """
     best, best_rate, num_worse, budget = SMALLEST, 0.0, 0, SMALLEST
     while budget <= largest and num_worse < PATIENCE:
-        if (taken := seconds(budget)) is None:
+        if (taken := _shortest(seconds, budget)) is None:
             break
         num_worse = 0 if budget / taken > best_rate * WORTH else num_worse + 1
         if budget / taken > best_rate:
@@ -65,6 +66,12 @@ def find_budget(seconds: Callable[[int], float | None], largest: int) -> int:
             break
         budget *= 2
     return best
+
+
+def _shortest(seconds: Callable[[int], float | None], budget: int) -> float | None:
+    first = seconds(budget)
+    others = [seconds(budget) for _ in range(AGAIN)] if first is not None and first < SHORT_TRIAL else []
+    return None if first is None else min([first, *(other for other in others if other is not None)])
 
 
 def is_out_of_memory(error: BaseException) -> bool:
