@@ -2,8 +2,8 @@
 
 MODEL (by default a uniform blend of the demo's parents, made here; better the best of a run of recipes/demo.yaml) gets
 recipes/demo-parents/eyes, with a projector fitted to unlabelled pictures of training combinations. Held out: ja-scenes,
-512 pictures whose combinations no picture here shows, unless one does so mirrored or turned. The control is a projector of
-random weights.
+512 pictures whose combinations no picture here shows, unless one does so mirrored or turned. The control is a projector
+of random weights.
 """
 
 import argparse
