@@ -78,9 +78,11 @@ def test_the_table_of_models_tells_notes_and_the_worst_answers_leave_out_what_do
 
 
 def test_the_table_of_a_run_tells_notes(scored, capsys):
-    rows = [{"name": "best", "scores": {"mark": passport(scored(["2", "?", "x", "1"]))}, "difference": None}]
+    scores = {"mark": passport(scored(["2", "?", "x", "1"]))}
+    rows = [{"name": "best", "scores": scores, "difference": None, "asked": "max:64"}]
     show_table(rows, ["mark"])
-    assert "best, mark: 2 of 4 marks could not be read" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "best, mark: 2 of 4 marks could not be read" in out and "max:64" in out
 
 
 def test_a_metric_is_possible_where_the_targets_have_what_it_needs():
