@@ -4,6 +4,7 @@ import io
 import json
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from PIL import Image
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForImageTextToText
 
-from vlmmerge.backbone.captions import Schooling, check_captions, held_out_loss, school
+from vlmmerge.backbone.captions import DEFAULT, check_captions, held_out_loss, school
 from vlmmerge.backbone.encoder import load_encoder
 from vlmmerge.backbone.folder import make_llava, make_processor
 from vlmmerge.backbone.lessons import Lesson, divide, read_lessons
@@ -106,7 +107,7 @@ def test_a_chat_template_may_take_answers_in_any_form(answer: str, room: Room, m
 def test_captions_lower_the_held_out_loss_and_only_the_projector_changes(room: Room) -> None:
     llava, _, projector, lessons = room
     before = {name: tensor.clone() for name, tensor in llava.state_dict().items()}
-    found = school(llava, projector, lessons, Schooling(epochs=3, rate=1e-2))
+    found = school(llava, projector, lessons, replace(DEFAULT, epochs=3, rate=1e-2))
     assert found.after < 0.99 * found.before and found.told["is_kept"]
     assert found.num_train + found.num_held_out == len(lessons) and found.num_held_out > 0
     assert found.after == held_out_loss(llava, found.projector, divide(lessons)[1], 16)
@@ -116,9 +117,9 @@ def test_captions_lower_the_held_out_loss_and_only_the_projector_changes(room: R
 
 def test_what_captions_make_worse_is_not_kept(room: Room) -> None:
     llava, _, projector, lessons = room
-    good = school(llava, projector, lessons, Schooling(epochs=3, rate=1e-2)).projector
+    good = school(llava, projector, lessons, replace(DEFAULT, epochs=3, rate=1e-2)).projector
     for wild in (1e2, 1e20):  # far off, and beyond all numbers
-        found = school(llava, good, lessons, Schooling(epochs=1, rate=wild))
+        found = school(llava, good, lessons, replace(DEFAULT, epochs=1, rate=wild))
         assert found.after == found.before and not found.told["is_kept"]
         assert all(torch.equal(one, good.state_dict()[name]) for name, one in found.projector.state_dict().items())
 

@@ -1,9 +1,11 @@
 """A projector fitted further by gradient."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from vlmmerge.backbone.polish import Polish, Whitening, polish
+from vlmmerge.backbone.polish import DEFAULT, Whitening, polish
 from vlmmerge.backbone.projector import Pairs, Projector, curved_projector, linear_projector, measure
 from vlmmerge.backbone.ridge import Sums, fit
 
@@ -29,10 +31,10 @@ def test_a_fit_beats_the_closed_form_and_never_ends_worse(pairs: tuple[Pairs, Pa
     train, held_out = pairs
     centre, linear = train[1].mean(0), linear_of(pairs)
     start = curved_projector(linear, "gelu", train, held_out)
-    fitted = polish(start, train, held_out, centre, Polish(epochs=8, rows=128, rate=3e-3))
+    fitted = polish(start, train, held_out, centre, replace(DEFAULT, epochs=8, rows=128, rate=3e-3))
     errors = [measure(each, held_out, centre).relative_error for each in (linear, start, fitted)]
     assert errors[2] < 0.9 * errors[0]
-    wild = polish(start, train, held_out, centre, Polish(epochs=1, rows=128, rate=50.0))
+    wild = polish(start, train, held_out, centre, replace(DEFAULT, epochs=1, rows=128, rate=50.0))
     assert measure(wild, held_out, centre).relative_error <= errors[1]
 
 

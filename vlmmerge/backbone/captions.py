@@ -1,8 +1,8 @@
 """A projector that learns from captions: the language tower is to say what a person said of a picture.
 
 Both towers stay as they are; the loss is that of the caption's tokens behind the question. What is best on captions
-held out is kept, the beginning among it. Accelerate places batches, on as many GPUs as it was launched on. Knows a live
-model and lessons. Does not know how the projector was fitted before.
+held out is kept, the beginning among it. Knows a live model and lessons. Does not know how the projector was fitted
+before.
 """
 
 import copy
@@ -15,12 +15,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from vlmmerge.apart import check_both_apart
+from vlmmerge.backbone.descent import Descent, descend, keep_best
 from vlmmerge.backbone.lessons import Lesson, divide
 from vlmmerge.backbone.polish import SEEN, Whitening
 from vlmmerge.backbone.projector import Projector
 from vlmmerge.evalsets import find_split
 from vlmmerge.generate.features import Prompt, Seen, join
-from vlmmerge.generate.placement import best_device
 from vlmmerge.recipe import EvalsetChoice
 
 # Of the mean variance. There are few captions: what hardly ever moves in the features is learnt by heart if it is blown
@@ -31,24 +31,7 @@ TOKENS_AT_ONCE = 2048  # on each device: what a language tower keeps of a token 
 UNSAID = -100  # what the loss leaves out
 
 
-@dataclass(frozen=True)
-class Schooling:
-    """How long and how fast.
-
-    Args:
-        epochs: At most.
-        patience: Epochs without a better held-out loss that end it.
-        rows: Captions in a batch at most, on each device.
-        rate: The highest learning rate; it falls to a hundredth along a cosine.
-    """
-
-    epochs: int = 12
-    patience: int = 2
-    rows: int = 16
-    rate: float = 3e-4
-
-
-DEFAULT = Schooling()
+DEFAULT = Descent(epochs=12, patience=2, rows=16, rate=3e-4)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +75,7 @@ def school(
     llava: Any,
     start: Projector,
     lessons: Sequence[Lesson],
-    settings: Schooling = DEFAULT,
+    settings: Descent = DEFAULT,
     watch: Callable[[Sequence[int], str], Iterable[int]] = lambda epochs, label: epochs,
 ) -> Schooled:
     """Train a projector by AdamW on the next token of captions.
@@ -105,38 +88,27 @@ def school(
 
     Source: Liu 2023, Visual Instruction Tuning, section 4.2 stage 1, https://arxiv.org/abs/2304.08485
     """
-    from accelerate import Accelerator
-
-    accelerator = Accelerator(cpu=best_device() == "cpu")
     llava.requires_grad_(False)
     train, held_out = divide(lessons)
     rows = max(1, min(settings.rows, TOKENS_AT_ONCE // max(len(lesson.token_ids) for lesson in lessons)))
     whitening = _whitening(train)
     pupil = _Pupil(whitening, whitening.moved_behind(start)).to(llava.device)
     chance, every = torch.Generator().manual_seed(0), cast(Any, train)
-    batches: Any = DataLoader(every, rows, shuffle=True, generator=chance, collate_fn=list)
-    optimiser: Any = torch.optim.AdamW(pupil.parameters(), settings.rate, weight_decay=0.0)
-    live, optimiser, batches = accelerator.prepare(pupil, optimiser, batches)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
-        optimiser, settings.epochs * len(batches), eta_min=settings.rate / 100
+    batches = DataLoader(every, rows, shuffle=True, generator=chance, collate_fn=list)
+
+    def loss(live: Any, batch: Sequence[Lesson]) -> Tensor:
+        total, count = _loss(llava, live, batch)
+        return total / count
+
+    epochs = watch(range(settings.epochs), "captions")
+    pupils = descend(pupil, batches, loss, settings, epochs)
+    best, before, after = keep_best(
+        start,
+        (whitening.taken_in(each.projector) for each in pupils),
+        lambda each: held_out_loss(llava, each, held_out, rows),
+        settings.patience,
     )
-    before = best_loss = held_out_loss(llava, start, held_out, rows)
-    best, num_worse = start, 0
-    for _ in watch(range(settings.epochs), "captions"):
-        for batch in batches:
-            total, count = _loss(llava, live, batch)
-            optimiser.zero_grad()
-            accelerator.backward(total / count)
-            optimiser.step()
-            schedule.step()
-        found = whitening.taken_in(accelerator.unwrap_model(live).projector)
-        loss = held_out_loss(llava, found, held_out, rows)
-        num_worse = 0 if loss < best_loss else num_worse + 1
-        if loss < best_loss:
-            best, best_loss = found, loss
-        if num_worse >= settings.patience:
-            break
-    return Schooled(copy.deepcopy(best).cpu(), before, best_loss, len(train), len(held_out))
+    return Schooled(copy.deepcopy(best).cpu(), before, after, len(train), len(held_out))
 
 
 @torch.no_grad()
