@@ -202,7 +202,7 @@ def test_own_captions_are_learnt_and_told(learnt: Path) -> None:
     assert told["evalset"] == "captions.jsonl:all" and told["num_train"] == 21 and told["num_held_out"] == 3
     assert told["loss_after"] <= told["loss_before"]
     card = (learnt / "README.md").read_text(encoding="utf-8")
-    assert "projector alone learnt from 21 captions of `captions.jsonl:all`; on 3 of them" in card
+    assert "projector alone learnt from 21 captions of `captions.jsonl:all`; on 3 others" in card
     assert "--captions captions.jsonl:all" in card
 
 

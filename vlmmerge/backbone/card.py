@@ -67,7 +67,7 @@ def _captions(captions: Mapping[str, Any] | None) -> list[str]:
     kept = "" if captions["is_kept"] else " That is no gain: the projector is the one from before."
     text = (
         f"In the end the projector alone learnt from {captions['num_train']} captions of `{captions['evalset']}`; on "
-        f"{captions['num_held_out']} of them that it did not see the loss was {losses}.{kept}"
+        f"{captions['num_held_out']} others, which it did not see, the loss was {losses}.{kept}"
     )
     return [f"## Captions\n\n{text}"]
 
